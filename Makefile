@@ -1,0 +1,67 @@
+# Everything that a checkout can do. `make` alone lists it.
+#
+# PYTHON is the interpreter that environments are made from; all else lands in .venv, which can be
+# deleted at any time.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+IMAGE ?= poolgrad
+ENGINE ?= $(shell command -v docker || command -v podman)
+
+BIN = .venv/bin
+SOURCES = pyproject.toml setup.py $(wildcard pyx/poolgrad/*.pyx)
+
+.PHONY: help run test test-debug test-torch format check image image-run clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# One stamp an extra: whatever changes what is built or needed makes it anew.
+.venv/%.stamp: $(SOURCES)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+run: .venv/service.stamp ## Build, and serve on 127.0.0.1:8000.
+	@$(BIN)/poolgrad serve --host $(HOST) --port $(PORT)
+
+test: .venv/test.stamp ## Run the tests.
+	$(BIN)/python -m pytest
+
+test-torch: .venv/test.stamp .venv/torch.stamp ## Compare with PyTorch, which this installs.
+	$(BIN)/python -m pytest -m torch
+
+# A build in an environment of its own, so that it never takes the place of the fast one.
+.venv-debug/stamp: $(SOURCES) $(wildcard pyx/poolgrad/*.py service/poolgrad_service/*.py)
+	@test -x .venv-debug/bin/python || $(PYTHON) -m venv .venv-debug
+	POOLGRAD_DEBUG=1 .venv-debug/bin/python -m pip install --quiet '.[test]'
+	@touch $@
+
+test-debug: .venv-debug/stamp ## Run the library's tests with every index in the kernels checked.
+	HYPOTHESIS_PROFILE=debug .venv-debug/bin/python -m pytest -m 'not slow' tests/library
+
+format: .venv/dev.stamp ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: .venv/dev.stamp ## Check format, lint and types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	PATH=$(BIN):$$PATH cython-lint pyx  # it looks for pycodestyle there
+	$(BIN)/mypy pyx/poolgrad service/poolgrad_service
+
+image: ## Build the container image.
+	@test -n "$(ENGINE)" || { echo 'make image needs docker or podman' >&2; exit 1; }
+	$(ENGINE) build --tag $(IMAGE) .
+
+image-run: ## Run the image on 127.0.0.1:8000, read-only.
+	@test -n "$(ENGINE)" || { echo 'make image-run needs docker or podman' >&2; exit 1; }
+	$(ENGINE) run --rm --read-only --publish $(HOST):$(PORT):8000 $(IMAGE)
+
+clean: ## Remove what the other targets made.
+	rm -rf .venv .venv-debug build dist *.egg-info pyx/*.egg-info service/*.egg-info \
+		pyx/poolgrad/*.so pyx/poolgrad/*.c pyx/poolgrad/*.html \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find pyx service tests examples -name __pycache__ -type d -exec rm -rf {} +

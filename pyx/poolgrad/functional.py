@@ -1,0 +1,422 @@
+"""The pooling functions: each makes a `Plan` and runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from poolgrad.arrays import Array, as_input
+from poolgrad.errors import ParameterError, show
+from poolgrad.plan import Plan, plan_for
+
+__all__ = ["argmax_to_indices", "avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward"]
+
+Size: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = (
+    int | Sequence[int | tuple[int, int]] | Literal["valid", "same", "same_lower", "same_size"]
+)
+Layout: TypeAlias = Literal["channels_last", "channels_first"]
+
+
+@overload
+def max_pool(
+    x: Array,
+    kernel_size: Size,
+    *,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    layout: Layout = "channels_last",
+    return_argmax: Literal[False] = False,
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array: ...
+@overload
+def max_pool(
+    x: Array,
+    kernel_size: Size,
+    *,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    layout: Layout = "channels_last",
+    return_argmax: Literal[True],
+    out: tuple[Array, Array] | None = None,
+    num_threads: int | None = None,
+) -> tuple[Array, Array]: ...
+def max_pool(
+    x: Array,
+    kernel_size: Size,
+    *,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    layout: Layout = "channels_last",
+    return_argmax: bool = False,
+    out: Any = None,
+    num_threads: int | None = None,
+) -> Any:
+    """Return the largest element of each window.
+
+    Padding never wins: it counts as minus infinity. A NaN wins over everything. Of equal elements,
+    -0.0 and 0.0 included, the first in row-major order is taken.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, *spatial, C), or (N, C, *spatial) with ``layout="channels_first"``
+        float32 or float64, in any memory order, with one to three spatial axes. A lone image of
+        shape (H, W, C) would be taken for a batch of series: write ``image[np.newaxis]``.
+    kernel_size : int or tuple of int
+        Taps of a window, for all spatial axes or for each.
+    stride : int or tuple of int, optional
+        Cells from window to window; `kernel_size` where not given.
+    padding : int, tuple of int, tuple of (int, int), or str, default 0
+        Cells around the input: for all axes, for each, or (before, after) for each;
+        ``"valid"``: none; ``"same"``: so many that the output has ceil(size / stride) cells, the
+        odd one after; ``"same_lower"``: the odd one before; ``"same_size"``: so many that the
+        output has the input's size at every stride.
+    dilation : int or tuple of int, default 1
+        Cells from tap to tap.
+    ceil_mode : bool, default False
+        Add a window that overhangs the padding where the stride leaves a rest, if it starts
+        before the end of the input. Not with a named padding.
+    layout : {"channels_last", "channels_first"}
+        Where the channels are.
+    return_argmax : bool, default False
+        Return also where each element comes from.
+    out : ndarray, or (ndarray, ndarray) with `return_argmax`, optional
+        Where to write: of exactly the result's shape and dtype, and apart from x in memory.
+    num_threads : int, optional
+        See `set_num_threads`. Results do not depend on it.
+
+    Returns
+    -------
+    y : ndarray
+        Of x's dtype. A window without a single cell of x gives -inf.
+    argmax : ndarray, with `return_argmax`
+        The tap that each element of y was taken from: its row-major position in the window, taps
+        outside x counted. uint8, with 255 for none, while a window has at most 255 taps, else
+        int32, with -1 for none. `argmax_to_indices` turns it into indices.
+
+    Raises
+    ------
+    ShapeError
+        If x has not 3 to 5 axes, or a window does not fit into it.
+    ParameterError
+        If a hyperparameter is of the wrong kind or out of its range.
+    DtypeError
+        If x is no array of a supported dtype.
+
+    Notes
+    -----
+    Along each axis there are ``floor((size + before + after - extent) / stride) + 1`` windows,
+    with ``extent = (kernel_size - 1) * dilation + 1``.
+
+    Examples
+    --------
+    >>> import numpy as np, poolgrad as pg
+    >>> x = np.array([1, 5, 2, 4, 3], np.float32).reshape(1, 5, 1)
+    >>> y, argmax = pg.max_pool(x, 3, stride=2, padding=1, return_argmax=True)
+    >>> y.ravel(), argmax.ravel()
+    (array([5., 5., 4.], dtype=float32), array([2, 0, 0], dtype=uint8))
+    """
+    made = _plan_of(
+        "max_pool", as_input("x", x), kernel_size, stride, padding, dilation, ceil_mode, layout
+    )
+    return made.forward(x, return_argmax=return_argmax, out=out, num_threads=num_threads)
+
+
+def max_pool_backward(
+    dy: Array,
+    x: Array | Sequence[int],
+    kernel_size: Size,
+    *,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    layout: Layout = "channels_last",
+    argmax: Array | None = None,
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Return the gradient of `max_pool` with respect to x.
+
+    Each element of dy goes to the element of x that its window took; where windows overlap, they
+    add up in row-major order.
+
+    Parameters
+    ----------
+    dy : ndarray
+        The gradient with respect to y, of y's shape and x's dtype.
+    x : ndarray or tuple of int
+        The input of the forward; its shape is enough if `argmax` is given.
+    kernel_size, stride, padding, dilation, ceil_mode, layout
+        As in `max_pool`.
+    argmax : ndarray, optional
+        What `max_pool` returned with ``return_argmax=True``; it saves finding it again.
+    out : ndarray, optional
+        Where to write: of exactly x's shape and dtype, and apart from the inputs in memory.
+    num_threads : int, optional
+        See `set_num_threads`. Results do not depend on it.
+
+    Returns
+    -------
+    dx : ndarray
+        Of x's shape and dtype.
+
+    Raises
+    ------
+    ShapeError, ParameterError, DtypeError
+        As `max_pool`; also if dy or argmax do not fit, or argmax points outside of its window's
+        part of x. Nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np, poolgrad as pg
+    >>> x = np.array([1, 5, 2, 4, 3], np.float32).reshape(1, 5, 1)
+    >>> dy = np.ones((1, 3, 1), np.float32)
+    >>> pg.max_pool_backward(dy, x, 3, stride=2, padding=1).ravel()
+    array([0., 2., 0., 1., 0.], dtype=float32)
+    """
+    made, given = _plan_of_backward(
+        "max_pool", dy, x, kernel_size, stride, padding, dilation, ceil_mode, layout
+    )
+    return made.backward(dy, given, argmax=argmax, out=out, num_threads=num_threads)
+
+
+def avg_pool(
+    x: Array,
+    kernel_size: Size,
+    *,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    layout: Layout = "channels_last",
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Return the average of each window.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, padding, dilation, ceil_mode, layout
+        As in `max_pool`.
+    count_include_pad : bool, default True
+        Whether the divisor counts taps in the padding. Taps beyond it, where `ceil_mode` lets a
+        window overhang, are never counted.
+    divisor_override : int, optional
+        At least 1; divides every window instead. With 1 this is sum pooling.
+    out : ndarray, optional
+        Where to write: of exactly the result's shape and dtype, and apart from x in memory.
+    num_threads : int, optional
+        See `set_num_threads`. Results do not depend on it.
+
+    Returns
+    -------
+    y : ndarray
+        Of x's dtype. A window without a single cell of x gives 0.
+
+    Raises
+    ------
+    ShapeError, ParameterError, DtypeError
+        As `max_pool`.
+
+    Examples
+    --------
+    >>> import numpy as np, poolgrad as pg
+    >>> x = np.array([1, 2, 3, 4, 5], np.float32).reshape(1, 5, 1)
+    >>> pg.avg_pool(x, 2, ceil_mode=True).ravel()
+    array([1.5, 3.5, 5. ], dtype=float32)
+    """
+    made = _plan_of(
+        "avg_pool", as_input("x", x), kernel_size, stride, padding, dilation, ceil_mode, layout,
+        count_include_pad=count_include_pad, divisor_override=divisor_override,
+    )  # fmt: skip
+    y: Array = made.forward(x, out=out, num_threads=num_threads)
+    return y
+
+
+def avg_pool_backward(
+    dy: Array,
+    x: Array | Sequence[int],
+    kernel_size: Size,
+    *,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    layout: Layout = "channels_last",
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Return the gradient of `avg_pool` with respect to x.
+
+    Parameters
+    ----------
+    dy : ndarray
+        The gradient with respect to y, of y's shape and x's dtype.
+    x : ndarray or tuple of int
+        The input of the forward, or its shape: the gradient does not depend on its values.
+    kernel_size, stride, padding, dilation, ceil_mode, layout
+        As in `max_pool`.
+    count_include_pad, divisor_override
+        As in `avg_pool`.
+    out : ndarray, optional
+        Where to write: of exactly x's shape and dtype, and apart from the inputs in memory.
+    num_threads : int, optional
+        See `set_num_threads`. Results do not depend on it.
+
+    Returns
+    -------
+    dx : ndarray
+        Of x's shape and dy's dtype.
+
+    Raises
+    ------
+    ShapeError, ParameterError, DtypeError
+        As `max_pool`; also if dy does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, poolgrad as pg
+    >>> pg.avg_pool_backward(np.ones((1, 2, 1), np.float32), (1, 4, 1), 3, stride=1).ravel()
+    array([0.33333334, 0.6666667 , 0.6666667 , 0.33333334], dtype=float32)
+    """
+    made, given = _plan_of_backward(
+        "avg_pool", dy, x, kernel_size, stride, padding, dilation, ceil_mode, layout,
+        count_include_pad=count_include_pad, divisor_override=divisor_override,
+    )  # fmt: skip
+    return made.backward(dy, given, out=out, num_threads=num_threads)
+
+
+def argmax_to_indices(argmax: Array, plan: Plan, base: str = "plane") -> npt.NDArray[np.int64]:
+    """Turn a compact argmax into indices of x.
+
+    Parameters
+    ----------
+    argmax : ndarray
+        What a maximum returned with ``return_argmax=True``.
+    plan : Plan
+        The plan of that pooling.
+    base : {"plane", "tensor", "tensor_column_major", "channels", "batch_channels"}
+        What an index counts from:
+
+        - ``"plane"``: row-major in the spatial axes of its batch item and channel, as PyTorch;
+        - ``"tensor"``: row-major in the whole of x in the channels-first order, as ONNX;
+        - ``"tensor_column_major"``: as that, each spatial plane column-major, as ONNX with
+          ``storage_order=1``;
+        - ``"channels"``: row-major in its batch item in the channels-last order, as TensorFlow;
+        - ``"batch_channels"``: as that, with the batch, as TensorFlow with
+          ``include_batch_in_index``.
+
+    Returns
+    -------
+    indices : ndarray of int64
+        Of argmax's shape; -1 where argmax is none.
+
+    Raises
+    ------
+    ParameterError
+        If argmax does not stem from such a pooling, or `base` is none of those.
+    ShapeError, DtypeError
+        If argmax does not fit the plan.
+
+    Examples
+    --------
+    >>> import numpy as np, poolgrad as pg
+    >>> x = np.array([1, 5, 2, 4, 3], np.float32).reshape(1, 5, 1)
+    >>> y, argmax = pg.max_pool(x, 3, stride=2, padding=1, return_argmax=True)
+    >>> plan = pg.plan("max_pool", x.shape, kernel_size=3, stride=2, padding=1)
+    >>> pg.argmax_to_indices(argmax, plan).ravel()
+    array([1, 1, 3])
+    """
+    if not isinstance(plan, Plan):
+        raise ParameterError(f"plan: {show(plan)} is of type {type(plan).__name__}; not a Plan")
+    if base not in _BASES:
+        raise ParameterError(f"base: {show(base)} is not one of {', '.join(map(repr, _BASES))}")
+    given = plan.check_argmax(argmax)
+    none = given == given.dtype.type(-1 if given.dtype == np.int32 else 255)
+    spatial = len(plan.axes)
+    first = 2 if plan.layout == "channels_first" else 1
+    # The cell that each argmax points at, axis by axis: window's first tap + tap * dilation.
+    position = given.astype(np.int64)
+    cells: list[npt.NDArray[np.int64]] = []
+    for k in reversed(range(spatial)):
+        axis = plan.axes[k]
+        position, tap = np.divmod(position, axis.kernel)
+        shape = [1] * given.ndim
+        shape[first + k] = axis.output
+        window = np.arange(axis.output).reshape(shape) * axis.stride - axis.before
+        cells.insert(0, window + tap * axis.dilation)
+    batch = np.arange(given.shape[0]).reshape([-1] + [1] * (given.ndim - 1))
+    at = 1 if first == 2 else given.ndim - 1
+    channel = np.arange(given.shape[at]).reshape(
+        [-1 if axis == at else 1 for axis in range(given.ndim)]
+    )
+    sizes = [axis.size for axis in plan.axes]
+    n_channels = given.shape[at]
+    order: list[tuple[npt.NDArray[np.int64], int]] = list(zip(cells, sizes, strict=True))
+    if base == "tensor":
+        order = [(batch, 0), (channel, n_channels), *order]
+    elif base == "tensor_column_major":
+        # ONNX counts the two planar axes column by column, and the depth outermost, as before.
+        order = [(batch, 0), (channel, n_channels), *order[:-2], *reversed(order[-2:])]
+    elif base == "channels":
+        order = [*order, (channel, n_channels)]
+    elif base == "batch_channels":
+        order = [(batch, 0), *order, (channel, n_channels)]
+    indices = np.zeros(given.shape, np.int64)
+    for coordinate, size in order:
+        indices = indices * size + coordinate
+    indices[none] = -1
+    return indices
+
+
+_BASES = ("plane", "tensor", "tensor_column_major", "channels", "batch_channels")
+
+
+def _plan_of(
+    op: str,
+    x: Array | tuple[object, np.dtype[Any]],
+    kernel_size: object,
+    stride: object,
+    padding: object,
+    dilation: object,
+    ceil_mode: object,
+    layout: object,
+    **more: object,
+) -> Plan:
+    """Return the plan of a pooling of an array, or of a dtype and shape as a pair."""
+    shape, dtype = (x.shape, x.dtype) if isinstance(x, np.ndarray) else x
+    more |= {
+        "kernel_size": kernel_size,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": ceil_mode,
+        "layout": layout,
+    }
+    return plan_for("x", op, shape, dtype, more)
+
+
+def _plan_of_backward(
+    op: str, dy: object, x: object, *hyperparameters: object, **more: object
+) -> tuple[Plan, Array | None]:
+    """Return the plan of a gradient, and x if it was given as an array."""
+    gradient = as_input("dy", dy)
+    if isinstance(x, (tuple, list)):
+        return _plan_of(op, (x, gradient.dtype), *hyperparameters, **more), None
+    array = as_input("x", x)
+    return _plan_of(op, array, *hyperparameters, **more), array

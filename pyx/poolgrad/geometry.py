@@ -1,0 +1,281 @@
+"""From hyperparameters to tap tables: all that is known of windows, one axis at a time.
+
+Design
+------
+A pooling window is a box, so it is a product of one-axis windows. Along one axis the taps of
+window ``o`` are ``start + j * step`` for ``j`` in ``0 .. count - 1``, and every kind of window
+differs only in how ``start`` and ``count`` follow from ``o``. They are periodic: window
+``o + period`` is window ``o`` moved on by ``advance``. So a tap table has one row for each residue
+of ``o`` modulo its period, however large the array is. A kernel unfolds the stretch that it is
+working on, clipped to the real input, or transposed: for each input cell the windows that cover
+it, which is what the gradient of a sum needs. No kernel knows the words stride, padding or
+dilation.
+
+Everything is computed in Python integers, which cannot overflow. `LIMIT` keeps each quantity that
+reaches a kernel well inside 64 bits.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from poolgrad.errors import ParameterError, ShapeError, show
+
+__all__ = ["LIMIT", "NAMED_PADDINGS", "Axis", "Row", "axes_of", "integer"]
+
+#: No size, hyperparameter or padded extent may exceed this; sums of three still fit in 64 bits.
+LIMIT: Final = 2**61
+
+NAMED_PADDINGS: Final = ("valid", "same", "same_lower", "same_size")
+
+AXIS_NAMES: Final = ("depth", "height", "width")
+
+#: One row of a tap table: (start, count, advance, step, size, period, windows).
+Row = tuple[int, int, int, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One spatial axis of a pooling, checked.
+
+    Parameters
+    ----------
+    size : int
+        The input's extent.
+    output : int
+        The number of windows.
+    kernel, stride, dilation : int
+        Taps of a window, distance between windows, distance between taps.
+    before, after : int
+        Padding on either side.
+    """
+
+    size: int
+    output: int
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    after: int = 0
+
+    @property
+    def extent(self) -> int:
+        """The distance from a window's first tap to just after its last one."""
+        return (self.kernel - 1) * self.dilation + 1
+
+    @property
+    def trivial(self) -> bool:
+        """Whether each window is just the input cell of the same index."""
+        return self.kernel == 1 and self.stride == 1 and self.before == 0 == self.after
+
+    def taps(self) -> list[Row]:
+        """Return the table of the windows' taps in the input."""
+        return [(-self.before, self.kernel, self.stride, self.dilation, self.size, 1, self.output)]
+
+    def frame(self) -> list[Row]:
+        """Return the table of the windows' taps in the padded input.
+
+        Its counts divide an average that counts the padding: taps in explicit padding count,
+        taps beyond it, where ``ceil_mode`` lets a window overhang, do not.
+        """
+        padded = self.before + self.size + self.after
+        return [(0, self.kernel, self.stride, self.dilation, padded, 1, self.output)]
+
+    def reach(self, outputs: int) -> int:
+        """Return the most input cells, first to last, that so many neighbouring windows touch."""
+        return min(self.size, (outputs - 1) * self.stride + self.extent)
+
+    def covering(self, inputs: int) -> int:
+        """Return the most windows, first to last, that touch so many neighbouring cells."""
+        return min(self.output, (inputs + self.extent - 2) // self.stride + 1)
+
+
+def integer(name: str, value: object, *, least: int, axis: int | None = None) -> int:
+    """Return `value` as an int of at least `least`, or raise a `ParameterError`.
+
+    Ints and NumPy integers are taken. A bool, a float of whole value and a numeric string are
+    mistakes more often than not, and are refused.
+    """
+    where = name if axis is None else f"{name}: axis {axis}"
+    if type(value) is int:
+        number = value
+    else:
+        try:
+            if isinstance(value, bool) or getattr(value, "dtype", None) == "bool":
+                raise TypeError
+            # Arrays have __index__ too; only scalars are meant.
+            if getattr(value, "ndim", 0):
+                raise TypeError
+            number = operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            raise ParameterError(
+                f"{where}: {show(value)} is of type {type(value).__name__}; an integer is needed"
+            ) from None
+    if number < least:
+        raise ParameterError(f"{where}: {show(number)} is below {least}, the least allowed")
+    if number > LIMIT:
+        raise ParameterError(f"{where}: {show(number)} is above 2**61, the most allowed")
+    return number
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
+
+
+def per_axis(name: str, value: object, n_axes: int, *, least: int = 1) -> tuple[int, ...]:
+    """Return a hyperparameter given as one integer, or as one an axis, as one an axis."""
+    if not _is_sequence(value):
+        return (integer(name, value, least=least),) * n_axes
+    items = list(value)  # type: ignore[call-overload]
+    if len(items) != n_axes:
+        raise ParameterError(
+            f"{name}: {show(value)} has length {len(items)}; "
+            f"one integer, or one for each of the {n_axes} spatial axes, is needed"
+        )
+    return tuple(integer(name, item, least=least, axis=k) for k, item in enumerate(items))
+
+
+def _explicit_padding(padding: object, n_axes: int) -> tuple[tuple[int, int], ...]:
+    """Return the pads of an int, of one int an axis, or of one (before, after) pair an axis."""
+    if not _is_sequence(padding):
+        pad = integer("padding", padding, least=0)
+        return ((pad, pad),) * n_axes
+    items = list(padding)  # type: ignore[call-overload]
+    if len(items) != n_axes:
+        hint = "; for one axis write ((before, after),)" if n_axes == 1 and len(items) == 2 else ""
+        raise ParameterError(
+            f"padding: {show(padding)} has length {len(items)}; one integer, or one integer or "
+            f"(before, after) pair for each of the {n_axes} spatial axes, is needed{hint}"
+        )
+    pads = []
+    for axis, item in enumerate(items):
+        if not _is_sequence(item):
+            pad = integer("padding", item, least=0, axis=axis)
+            pads.append((pad, pad))
+            continue
+        pair = list(item)
+        if len(pair) != 2:
+            raise ParameterError(
+                f"padding: axis {axis}: {show(item)} has length {len(pair)}; "
+                "a (before, after) pair has two integers"
+            )
+        before, after = (integer("padding", side, least=0, axis=axis) for side in pair)
+        pads.append((before, after))
+    return tuple(pads)
+
+
+def _named_padding(name: str, size: int, extent: int, stride: int) -> tuple[int, int]:
+    """Return the (before, after) pads of one axis for one of `NAMED_PADDINGS`."""
+    if name == "valid":
+        return 0, 0
+    outputs = size if name == "same_size" else -(-size // stride)
+    total = max(0, (outputs - 1) * stride + extent - size)
+    small, large = total // 2, total - total // 2
+    return (large, small) if name == "same_lower" else (small, large)
+
+
+def axes_of(
+    sizes: Sequence[int],
+    kernel_size: object,
+    stride: object,
+    padding: object,
+    dilation: object,
+    ceil_mode: object,
+) -> tuple[Axis, ...]:
+    """Check the geometry of a windowed pooling and return its axes.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        The spatial sizes of the input, each at least 0.
+    kernel_size, stride, padding, dilation, ceil_mode
+        As in `poolgrad.max_pool`.
+
+    Returns
+    -------
+    tuple of Axis
+        One for each of `sizes`.
+
+    Raises
+    ------
+    ParameterError
+        A hyperparameter is of the wrong kind or out of its range.
+    ShapeError
+        A spatial size is 0, or a window does not fit into the padded input.
+
+    Notes
+    -----
+    An axis has ``floor((size + before + after - extent) / stride) + 1`` windows. `ceil_mode` adds
+    one where the division leaves a rest and that window would start before ``size + before``:
+    PyTorch's rule, which ONNX adopted, wherever PyTorch allows the padding.
+    """
+    n_axes = len(sizes)
+    kernels = per_axis("kernel_size", kernel_size, n_axes)
+    strides = kernels if stride is None else per_axis("stride", stride, n_axes)
+    dilations = per_axis("dilation", dilation, n_axes)
+    ceil = boolean("ceil_mode", ceil_mode)
+    if isinstance(padding, str):
+        if padding not in NAMED_PADDINGS:
+            raise ParameterError(
+                f"padding: {show(padding)} is not one of {', '.join(map(repr, NAMED_PADDINGS))}"
+            )
+        if ceil:
+            raise ParameterError(
+                f"ceil_mode: True does not go with padding={padding!r}, "
+                "which already fixes the output's size"
+            )
+        pads = None
+    else:
+        pads = _explicit_padding(padding, n_axes)
+
+    axes = []
+    for axis, size in enumerate(sizes):
+        kernel, step, dil = kernels[axis], strides[axis], dilations[axis]
+        extent = (kernel - 1) * dil + 1
+        if extent > LIMIT:
+            raise ParameterError(
+                f"kernel_size: axis {axis}: {kernel} taps at dilation {dil} span {show(extent)} "
+                "cells, above 2**61, the most allowed"
+            )
+        if size == 0:
+            raise ShapeError(
+                f"x: axis {axis} of the spatial axes has size 0; each must be at least 1 "
+                "(only the batch and the channels may be empty)"
+            )
+        before, after = (
+            _named_padding(padding, size, extent, step)  # type: ignore[arg-type]
+            if pads is None
+            else pads[axis]
+        )
+        padded = size + before + after
+        if padded > LIMIT:
+            raise ParameterError(
+                f"padding: axis {axis}: the padded size {show(padded)} is above 2**61, "
+                "the most allowed"
+            )
+        output, rest = divmod(padded - extent, step)
+        output += 1
+        if ceil and rest and output * step < size + before:
+            output += 1
+        if output < 1:
+            raise ShapeError(
+                f"kernel_size: axis {axis}: kernel {kernel} at dilation {dil} spans {extent} "
+                f"cells and exceeds the padded input of {before} + {size} + {after}; "
+                f"the smallest input that fits is {max(1, extent - before - after)}"
+            )
+        axes.append(Axis(size, output, kernel, step, dil, before, after))
+    return tuple(axes)
+
+
+def boolean(name: str, value: object) -> bool:
+    """Return `value` as a bool, or raise a `ParameterError`; only bools are taken."""
+    if isinstance(value, bool):
+        return value
+    if getattr(value, "dtype", None) == "bool" and getattr(value, "ndim", None) == 0:
+        return bool(value)
+    raise ParameterError(
+        f"{name}: {show(value)} is of type {type(value).__name__}; True or False is needed"
+    )

@@ -1,0 +1,700 @@
+"""`Plan`: one checked pooling, and the way it is run.
+
+Building a plan does all checking, in Python integers, and allocates nothing whose size depends on
+the arrays' sizes. Running one compares the arrays with it, allocates the result and a small
+workspace for each thread, and calls a kernel, which then has nothing left to check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from inspect import Parameter
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from poolgrad import _kernels, threads
+from poolgrad.arrays import (
+    Array,
+    as_cells,
+    as_dtype,
+    as_input,
+    as_output,
+    as_shape,
+    check_bytes,
+)
+from poolgrad.errors import DtypeError, ParameterError, ShapeError, show
+from poolgrad.geometry import Axis, axes_of, boolean, integer
+from poolgrad.operations import OPERATIONS
+from poolgrad.tiling import Tiling, tile
+
+__all__ = ["Plan", "plan"]
+
+LAYOUTS: Final = ("channels_last", "channels_first")
+
+#: Element steps below which a further thread costs more than it saves (it takes about 50 us).
+STEPS_A_THREAD: Final = 150_000
+
+_SIGNATURES: Final = {
+    np.dtype(np.float32): "float",
+    np.dtype(np.float64): "double",
+    np.dtype(np.uint8): "unsigned char",
+    np.dtype(np.int32): "int",
+}
+
+_UINT8: Final = np.dtype(np.uint8)
+_INT32: Final = np.dtype(np.int32)
+
+#: The argmax of a call that has none.
+_NOTHING: Final = np.empty((0, 0, 0, 0), _UINT8)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked pooling of arrays of one shape and dtype. Make one with `poolgrad.plan`.
+
+    Parameters
+    ----------
+    op : str
+        The operation's name.
+    input_shape : tuple of int
+        The shape of x.
+    dtype : numpy.dtype
+        The dtype of x, and so of y, dy and dx.
+    layout : str
+        ``"channels_last"`` or ``"channels_first"``.
+    ceil_mode : bool
+        As given; `output_shape` has it counted in.
+    count_include_pad : bool
+        For an average, whether padding counts in the divisor.
+    divisor_override : int or None
+        For an average, what replaces every divisor.
+    axes : tuple of Axis
+        The geometry, one for each spatial axis.
+    """
+
+    op: str
+    input_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    layout: str
+    ceil_mode: bool
+    count_include_pad: bool
+    divisor_override: int | None
+    axes: tuple[Axis, ...]
+
+    # ------------------------------------------------------------------ what follows from them
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """Taps of a window along each spatial axis."""
+        return tuple(axis.kernel for axis in self.axes)
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Cells from window to window along each spatial axis."""
+        return tuple(axis.stride for axis in self.axes)
+
+    @property
+    def dilation(self) -> tuple[int, ...]:
+        """Cells from tap to tap along each spatial axis."""
+        return tuple(axis.dilation for axis in self.axes)
+
+    @property
+    def padding(self) -> tuple[tuple[int, int], ...]:
+        """The (before, after) padding really used along each spatial axis."""
+        return tuple((axis.before, axis.after) for axis in self.axes)
+
+    @cached_property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of y."""
+        outputs = tuple(axis.output for axis in self.axes)
+        if self._channels_first:
+            return self.input_shape[:2] + outputs
+        return self.input_shape[:1] + outputs + self.input_shape[-1:]
+
+    @cached_property
+    def argmax_dtype(self) -> np.dtype[Any] | None:
+        """The dtype of the argmax: uint8 for up to 255 taps, else int32; None if there is none."""
+        taps = prod(self.kernel_size)
+        if not OPERATIONS[self.op].has_argmax or taps > 2**31 - 1:
+            return None
+        return _UINT8 if taps <= 255 else _INT32
+
+    @property
+    def input_bytes(self) -> int:
+        """The bytes of x, and of dx."""
+        return prod(self.input_shape) * self.dtype.itemsize
+
+    @property
+    def output_bytes(self) -> int:
+        """The bytes of y, and of dy."""
+        return prod(self.output_shape) * self.dtype.itemsize
+
+    @property
+    def argmax_bytes(self) -> int:
+        """The bytes of the argmax; 0 if there is none."""
+        return prod(self.output_shape) * self._argmax_itemsize
+
+    @property
+    def workspace_bytes(self) -> int:
+        """The bytes that one thread needs beside x and the results, forward or backward."""
+        return max(
+            tiling.bytes(self.dtype.itemsize, self._argmax_itemsize) for tiling in self._tilings
+        )
+
+    @cached_property
+    def cost(self) -> int:
+        """The work of one forward in element steps: taps visited, all axes and elements.
+
+        A backward takes about as much again. It is an upper bound for budgets, not a time.
+        """
+        planes, channels = self._planes_and_channels
+        depth, height, width = self._axes3
+        rows = depth.size * height.size * width.output * min(width.kernel, width.size)
+        columns = depth.size * height.output * width.output * min(height.kernel, height.size)
+        stacks = depth.output * height.output * width.output * min(depth.kernel, depth.size)
+        return planes * channels * (rows + columns + stacks)
+
+    @property
+    def _channels_first(self) -> bool:
+        return self.layout == "channels_first"
+
+    @property
+    def _argmax_itemsize(self) -> int:
+        return self.argmax_dtype.itemsize if self.argmax_dtype else 0
+
+    @property
+    def _planes_and_channels(self) -> tuple[int, int]:
+        if self._channels_first:
+            return self.input_shape[0] * self.input_shape[1], 1
+        return self.input_shape[0], self.input_shape[-1]
+
+    @cached_property
+    def _axes3(self) -> tuple[Axis, Axis, Axis]:
+        """Depth, height and width; an axis that x lacks has one cell."""
+        missing = (Axis(1, 1),) * (3 - len(self.axes))
+        depth, height, width = missing + self.axes
+        return depth, height, width
+
+    # --------------------------------------------------------------------------------- in words
+
+    def explain(self) -> str:
+        """Return the plan in words: one line for each fact, and one for each spatial axis.
+
+        Examples
+        --------
+        >>> import poolgrad as pg
+        >>> plan = pg.plan("max_pool", (1, 7, 1), kernel_size=3, stride=2, padding=1)
+        >>> print(plan.explain())  # doctest: +ELLIPSIS
+        max_pool of float32 (1, 7, 1), channels_last -> (1, 4, 1)
+          axis 0: 4 windows of 3 taps, 2 apart, on 7 cells; padding (1, 1)
+          argmax: uint8, a position among 3 taps, 255 for none
+          bytes: 28 in, 16 out, 4 argmax, ... workspace a thread
+        """
+        lines = [
+            f"{self.op} of {self.dtype} {self.input_shape}, {self.layout} -> {self.output_shape}"
+        ]
+        for number, axis in enumerate(self.axes):
+            span = f" spanning {axis.extent} cells" if axis.dilation > 1 else ""
+            clipped = (
+                ", the last of which overhangs"
+                if (axis.output - 1) * axis.stride + axis.extent
+                > axis.before + axis.size + axis.after
+                else ""
+            )
+            lines.append(
+                f"  axis {number}: {axis.output} windows of {axis.kernel} taps{span}, "
+                f"{axis.stride} apart, on {axis.size} cells; "
+                f"padding ({axis.before}, {axis.after}){clipped}"
+            )
+        if self.argmax_dtype is not None:
+            none = 255 if self.argmax_dtype == _UINT8 else -1
+            lines.append(
+                f"  argmax: {self.argmax_dtype}, a position among {prod(self.kernel_size)} taps, "
+                f"{none} for none"
+            )
+        if self.op == "avg_pool":
+            if self.divisor_override is not None:
+                rule = f"{self.divisor_override}, for every window"
+            elif self.count_include_pad:
+                rule = "a window's taps in the input and the padding"
+            else:
+                rule = "a window's taps in the input"
+            lines.append(f"  divisor: {rule}")
+        argmax = f", {self.argmax_bytes} argmax" if self.argmax_dtype is not None else ""
+        lines.append(
+            f"  bytes: {self.input_bytes} in, {self.output_bytes} out{argmax}, "
+            f"{self.workspace_bytes} workspace a thread"
+        )
+        return "\n".join(lines)
+
+    # ------------------------------------------------------------------------------ running it
+
+    def forward(
+        self,
+        x: Array,
+        *,
+        return_argmax: bool = False,
+        out: Any = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        """Pool `x`.
+
+        Parameters
+        ----------
+        x : ndarray
+            Of the plan's `input_shape` and `dtype`, in any memory order.
+        return_argmax : bool, default False
+            For a maximum, return its argmax too.
+        out : ndarray or (ndarray, ndarray), optional
+            Where to write the result, or the pair of results with `return_argmax`.
+        num_threads : int, optional
+            See `poolgrad.set_num_threads`.
+
+        Returns
+        -------
+        ndarray or (ndarray, ndarray)
+            y, of `output_shape`; with `return_argmax` also the argmax, of `argmax_dtype`.
+
+        Raises
+        ------
+        ShapeError, DtypeError, ParameterError
+            If an argument does not fit the plan.
+
+        Examples
+        --------
+        >>> import numpy as np, poolgrad as pg
+        >>> plan = pg.plan("avg_pool", (1, 4, 1), kernel_size=2)
+        >>> plan.forward(np.arange(4, dtype=np.float32).reshape(1, 4, 1)).ravel()
+        array([0.5, 2.5], dtype=float32)
+        """
+        x = self._as_given("x", x, self.input_shape)
+        want_argmax = boolean("return_argmax", return_argmax)
+        used = threads.resolve(num_threads)
+        if want_argmax:
+            argmax_dtype = self._need_argmax("return_argmax")
+            y, argmax = self._result_pair(out, argmax_dtype, x)
+            self._reduce(_kernels.Mode.ARGMAX, x, y, argmax, used)
+            return y, argmax
+        y = self._result("out", out, self.output_shape, self.dtype, x)
+        mode = _kernels.Mode.MAX if self.op == "max_pool" else _kernels.Mode.MEAN
+        self._reduce(mode, x, y, None, used)
+        return y
+
+    def backward(
+        self,
+        dy: Array,
+        x: Array | None = None,
+        *,
+        argmax: Array | None = None,
+        out: Array | None = None,
+        num_threads: int | None = None,
+    ) -> Array:
+        """Return the gradient with respect to x, given the one with respect to y.
+
+        Parameters
+        ----------
+        dy : ndarray
+            Of the plan's `output_shape` and `dtype`, in any memory order.
+        x : ndarray, optional
+            The input of the forward. A maximum needs it unless `argmax` is given, to find that
+            again; an average does not look at it.
+        argmax : ndarray, optional
+            What `forward` returned with `return_argmax`. Each value must be none, or a tap of its
+            window that lies inside the input; this is checked before anything is written.
+        out : ndarray, optional
+            Where to write the result.
+        num_threads : int, optional
+            See `poolgrad.set_num_threads`.
+
+        Returns
+        -------
+        ndarray
+            dx, of `input_shape`.
+
+        Raises
+        ------
+        ShapeError, DtypeError, ParameterError
+            If an argument does not fit the plan.
+
+        Examples
+        --------
+        >>> import numpy as np, poolgrad as pg
+        >>> plan = pg.plan("avg_pool", (1, 4, 1), kernel_size=2)
+        >>> plan.backward(np.ones((1, 2, 1), np.float32)).ravel()
+        array([0.5, 0.5, 0.5, 0.5], dtype=float32)
+        """
+        dy = self._as_given("dy", dy, self.output_shape)
+        inputs = [dy]
+        if x is not None:
+            x = self._as_given("x", x, self.input_shape)
+            inputs.append(x)
+        if OPERATIONS[self.op].has_argmax:
+            self._need_argmax("the gradient")
+            if argmax is not None:
+                argmax = self.check_argmax(argmax)
+                inputs.append(argmax)
+            elif x is None:
+                raise ParameterError(
+                    "x: the gradient of a maximum needs x itself, or the argmax of its forward"
+                )
+        elif argmax is not None:
+            raise ParameterError(f"argmax: {self.op} has none")
+        used = threads.resolve(num_threads)
+        dx = self._result("out", out, self.input_shape, self.dtype, *inputs)
+        if OPERATIONS[self.op].has_argmax:
+            self._max_backward(dy, x, argmax, dx, used)
+        else:
+            self._reduce(_kernels.Mode.ADJOINT, dy, dx, None, used)
+        return dx
+
+    # -------------------------------------------------------------------------- its arguments
+
+    def _as_given(self, name: str, array: object, shape: tuple[int, ...]) -> Array:
+        given = as_input(name, array)
+        if given.dtype != self.dtype:
+            raise DtypeError(f"{name}: dtype {given.dtype}; the plan is for {self.dtype}")
+        if given.shape != shape:
+            raise ShapeError(f"{name}: shape {show(given.shape)}; {show(shape)} is needed")
+        return given
+
+    def _need_argmax(self, what: str) -> np.dtype[Any]:
+        if self.argmax_dtype is None:
+            if not OPERATIONS[self.op].has_argmax:
+                raise ParameterError(f"{what}: {self.op} has no argmax")
+            raise ParameterError(
+                f"kernel_size: {show(self.kernel_size)} has {show(prod(self.kernel_size))} taps; "
+                f"{what} needs an argmax, which can tell at most 2**31 - 1 apart"
+            )
+        return self.argmax_dtype
+
+    def check_argmax(self, argmax: object) -> Array:
+        """Return a saved argmax if every value of it may stem from this pooling, or raise."""
+        dtype = self._need_argmax("argmax")
+        if isinstance(argmax, np.ma.MaskedArray) or not isinstance(argmax, np.ndarray):
+            raise DtypeError(
+                f"argmax: {show(argmax)} is of type {type(argmax).__name__}; "
+                "a numpy.ndarray is needed"
+            )
+        if argmax.dtype != dtype:
+            raise DtypeError(
+                f"argmax: dtype {show(str(argmax.dtype))}; {dtype} is needed for "
+                f"{prod(self.kernel_size)} taps"
+            )
+        if argmax.shape != self.output_shape:
+            raise ShapeError(
+                f"argmax: shape {show(argmax.shape)}; {show(self.output_shape)} is needed"
+            )
+        kernel = _kernels.first_bad[_SIGNATURES[dtype]]
+        channels = self._planes_and_channels[1]
+        bad = kernel(self._cells(argmax), channels, self._taps, self._box)
+        if bad >= 0:
+            where = tuple(int(i) for i in np.unravel_index(bad, self.output_shape))
+            raise ParameterError(
+                f"argmax: {int(argmax[where])} at index {where} is neither none nor a tap inside "
+                f"the input of its window of {show(self.kernel_size)} taps; "
+                "it does not stem from this pooling"
+            )
+        return argmax
+
+    def _result(
+        self,
+        name: str,
+        out: object,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        *inputs: Array,
+    ) -> Array:
+        if out is None:
+            return np.empty(shape, dtype)
+        return as_output(name, out, shape, dtype, *inputs)
+
+    def _result_pair(
+        self, out: object, argmax_dtype: np.dtype[Any], x: Array
+    ) -> tuple[Array, Array]:
+        if out is None:
+            pair: Sequence[object] = (None, None)
+        elif isinstance(out, (tuple, list)) and len(out) == 2:
+            pair = out
+        else:
+            raise ParameterError(
+                f"out: {show(type(out).__name__)}; with return_argmax a pair (y, argmax) is needed"
+            )
+        y = self._result("out", pair[0], self.output_shape, self.dtype, x)
+        others = [x] if pair[0] is None else [x, y]
+        argmax = self._result("out", pair[1], self.output_shape, argmax_dtype, *others)
+        return y, argmax
+
+    # ------------------------------------------------------------------------------- kernels
+
+    @cached_property
+    def _taps(self) -> npt.NDArray[np.intp]:
+        return np.array([axis.taps() for axis in self._axes3], np.intp)
+
+    @cached_property
+    def _divisors(self) -> npt.NDArray[np.intp]:
+        """Tables whose counts, multiplied over the axes, are the divisors."""
+        if self.divisor_override is not None:
+            counts = (self.divisor_override, 1, 1)
+            rows = [
+                [(0, count, 0, 1, count, 1, axis.output)]
+                for count, axis in zip(counts, self._axes3, strict=True)
+            ]
+        elif self.count_include_pad:
+            rows = [axis.frame() for axis in self._axes3]
+        else:
+            rows = [axis.taps() for axis in self._axes3]
+        return np.array(rows, np.intp)
+
+    @cached_property
+    def _box(self) -> npt.NDArray[np.intp]:
+        return np.array([axis.kernel for axis in self._axes3], np.intp)
+
+    @cached_property
+    def _tilings(self) -> tuple[Tiling, Tiling]:
+        """The tilings of y and of dx."""
+        argmax = OPERATIONS[self.op].has_argmax
+        forward, backward = (
+            tile(
+                self._axes3,
+                self._planes_and_channels[1],
+                self.dtype.itemsize + self._argmax_itemsize,
+                argmax=argmax,
+                backward=backward,
+            )
+            for backward in (False, True)
+        )
+        return forward, backward
+
+    def _run(
+        self,
+        kernel: Any,
+        arguments: tuple[Any, ...],
+        results: tuple[Array, ...],
+        *,
+        backward: bool,
+        argmax_dtype: np.dtype[Any] | None,
+        num_threads: int,
+    ) -> None:
+        """Call a kernel on as many threads as the work is worth, each with its own workspace."""
+        tiling = self._tilings[backward]
+        planes, channels = self._planes_and_channels
+        depth, height, width = (axis.size if backward else axis.output for axis in self._axes3)
+        used = min(num_threads, max(1, self.cost // STEPS_A_THREAD))
+        sizes = list(tiling.sizes)
+        if used > 1:
+            # Enough tiles for all threads to end at about the same time.
+            sizes = tiling.finer((depth, height, width), channels, planes, 4 * used)
+        shape = np.array((planes, depth, height, width, channels), np.intp)
+        cut = np.array(sizes, np.intp)
+        ticket = np.zeros(1, np.intp)
+
+        def work() -> None:
+            spaces = []
+            for space in (
+                [tiling.around, tiling.work] if backward and argmax_dtype else [tiling.work]
+            ):
+                spaces.append(np.empty(space, self.dtype))
+                carried = (0, 0, 0, 0) if argmax_dtype is None else space
+                spaces.append(np.empty(carried, argmax_dtype or _UINT8))
+            kernel(
+                *arguments,
+                shape,
+                cut,
+                ticket,
+                *results,
+                *spaces,
+                np.empty((1, 1, 1, tiling.line), self.dtype),
+                np.empty((3, tiling.windows), np.float64),
+                np.empty((3, tiling.windows, 5), np.intp),
+            )
+
+        threads.run(work, used)
+
+    def _written(self, array: Array) -> Array:
+        """Return an array that a kernel can write: `array` itself, or a temporary beside it."""
+        usable = array.flags.c_contiguous and array.flags.aligned
+        return array if usable else np.empty(array.shape, array.dtype)
+
+    def _reduce(
+        self, mode: int, source: Array, target: Array, argmax: Array | None, num_threads: int
+    ) -> None:
+        """Reduce the windows of `source` into `target`, or, as the adjoint, what covers a cell."""
+        if not target.size:
+            return
+        y, which = self._written(target), None if argmax is None else self._written(argmax)
+        self._run(
+            _kernels.reduce[self._signature(None if argmax is None else argmax.dtype)],
+            (mode, self._cells(source), self._taps, self._divisors, self._box),
+            (self._cells(y), _NOTHING if which is None else self._cells(which)),
+            backward=mode == _kernels.Mode.ADJOINT,
+            argmax_dtype=None if argmax is None else argmax.dtype,
+            num_threads=num_threads,
+        )
+        if y is not target:
+            target[...] = y
+        if which is not argmax:
+            argmax[...] = which  # type: ignore[index]
+
+    def _max_backward(
+        self, dy: Array, x: Array | None, argmax: Array | None, dx: Array, num_threads: int
+    ) -> None:
+        if not dx.size:
+            return
+        dtype = self._need_argmax("backward")
+        written = self._written(dx)
+        nothing = np.empty((0, 0, 0, 0), self.dtype)
+        self._run(
+            _kernels.max_backward[self._signature(dtype)],
+            (
+                self._cells(dy),
+                nothing if x is None or argmax is not None else self._cells(x),
+                np.empty((0, 0, 0, 0), dtype) if argmax is None else self._cells(argmax),
+                self._taps,
+                self._box,
+            ),
+            (self._cells(written),),
+            backward=True,
+            argmax_dtype=dtype,
+            num_threads=num_threads,
+        )
+        if written is not dx:
+            dx[...] = written
+
+    def _signature(self, argmax_dtype: np.dtype[Any] | None) -> str:
+        return f"{_SIGNATURES[self.dtype]}|{_SIGNATURES[argmax_dtype or _UINT8]}"
+
+    def _cells(self, array: Array) -> Array:
+        return as_cells(array, len(self.axes), self._channels_first)
+
+    def zeros_take_part(self, y: Array, argmax: Array) -> None:
+        """Turn a forward's results, in place, into those of an input padded with real zeros.
+
+        `Pool2D` needs it; the arrays must be C-contiguous results of `forward`.
+        """
+        if y.size:
+            kernel = _kernels.let_zeros_take_part[self._signature(argmax.dtype)]
+            channels = self._planes_and_channels[1]
+            kernel(self._cells(y), self._cells(argmax), channels, self._taps, self._box)
+
+
+@lru_cache(maxsize=256)
+def _plan(
+    op: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    hyperparameters: tuple[tuple[str, Any], ...],
+) -> Plan:
+    return _checked(op, shape, dtype, dict(hyperparameters))
+
+
+def _checked(
+    op: str, shape: tuple[int, ...], dtype: np.dtype[Any], hyperparameters: dict[str, Any]
+) -> Plan:
+    """Build a plan of defaults and what was given."""
+    values = dict(OPERATIONS[op].parameters) | hyperparameters
+    if values["kernel_size"] is Parameter.empty:
+        raise ParameterError(f"kernel_size: it is missing; {op} needs it")
+    layout = values["layout"]
+    if not isinstance(layout, str) or layout not in LAYOUTS:
+        allowed = " or ".join(map(repr, LAYOUTS))
+        raise ParameterError(f"layout: {show(layout)} is not {allowed}")
+    axes = axes_of(
+        shape[2:] if layout == "channels_first" else shape[1:-1],
+        *(values[name] for name in ("kernel_size", "stride", "padding", "dilation", "ceil_mode")),
+    )
+    override = values.get("divisor_override")
+    if override is not None:
+        override = integer("divisor_override", override, least=1)
+    made = Plan(
+        op=op,
+        input_shape=shape,
+        dtype=dtype,
+        layout=layout,
+        ceil_mode=boolean("ceil_mode", values["ceil_mode"]),
+        count_include_pad=boolean("count_include_pad", values.get("count_include_pad", True)),
+        divisor_override=override,
+        axes=axes,
+    )
+    check_bytes("x", made.input_shape, 8)
+    check_bytes("y", made.output_shape, 8)
+    return made
+
+
+def plan(
+    op: str, shape: Sequence[int], dtype: npt.DTypeLike = "float32", **hyperparameters: Any
+) -> Plan:
+    """Check a pooling, and return it as a `Plan` that tells all about it and can be run.
+
+    Parameters
+    ----------
+    op : str
+        The operation: ``"max_pool"`` or ``"avg_pool"``.
+    shape : tuple of int
+        The shape of x.
+    dtype : dtype, default float32
+        The dtype of x: float32 or float64.
+    **hyperparameters
+        The operation's keywords: ``kernel_size, stride, padding, dilation, ceil_mode, layout``,
+        and for ``"avg_pool"`` also ``count_include_pad, divisor_override``. See `max_pool` and
+        `avg_pool`.
+
+    Returns
+    -------
+    Plan
+        Nothing is allocated for it that grows with the arrays.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such operation or keyword, or a value is out of its range.
+    ShapeError
+        If the shape has no 3 to 5 axes, or a window does not fit.
+    DtypeError
+        If the dtype is not supported.
+
+    Examples
+    --------
+    >>> import poolgrad as pg
+    >>> plan = pg.plan("max_pool", (10**6, 1000, 1000, 1), kernel_size=3, stride=2, padding="same")
+    >>> plan.output_shape, plan.padding
+    ((1000000, 500, 500, 1), ((0, 1), (0, 1)))
+    """
+    return plan_for("shape", op, shape, as_dtype("dtype", dtype), hyperparameters)
+
+
+def plan_for(
+    name: str, op: str, shape: object, dtype: np.dtype[Any], hyperparameters: dict[str, Any]
+) -> Plan:
+    """Return the plan of `plan`, for a shape that the caller knows by `name`."""
+    if not isinstance(op, str) or op not in OPERATIONS:
+        allowed = ", ".join(map(repr, OPERATIONS))
+        raise ParameterError(f"op: {show(op)} is not one of {allowed}")
+    for keyword in hyperparameters:
+        if keyword not in OPERATIONS[op].parameters:
+            allowed = ", ".join(OPERATIONS[op].parameters)
+            raise ParameterError(
+                f"{show(keyword)[1:-1]}: {op} has no such hyperparameter; it has {allowed}"
+            )
+    sizes = as_shape(name, shape)
+    items = tuple(hyperparameters.items())
+    # Only values of the plainest types are looked up: 1, True and 1.0 are equal keys, but not
+    # equally welcome, and a key's __eq__ must not be foreign code.
+    defaults = OPERATIONS[op].parameters
+    if all(
+        type(value) is bool if type(defaults[keyword]) is bool else _plain(value)
+        for keyword, value in items
+    ):
+        return _plan(op, sizes, dtype, items)
+    return _checked(op, sizes, dtype, hyperparameters)
+
+
+def _plain(value: object, depth: int = 2) -> bool:
+    """Whether a value is None, an int, a string, or a tuple of such, as pads are."""
+    if type(value) is tuple:
+        return depth > 0 and all(_plain(item, depth - 1) for item in value)
+    return type(value) in (int, str) or value is None

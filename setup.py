@@ -1,0 +1,69 @@
+"""What depends on the compiler, and nothing else; all other metadata is in pyproject.toml.
+
+Three environment switches (see CONTRIBUTING.md), each off unless set to 1: POOLGRAD_DEBUG checks
+every index, POOLGRAD_TRACE lets coverage see the kernels, POOLGRAD_ANNOTATE writes annotated HTML.
+"""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+DEBUG, TRACE, ANNOTATE = (
+    os.environ.get(f"POOLGRAD_{name}") == "1" for name in ("DEBUG", "TRACE", "ANNOTATE")
+)
+
+# Strict floating point: no contraction and no reassociation, so that every build gives equal bits.
+# What is given up (errno, traps) changes no value.
+FLAGS = {
+    "unix": [
+        "-O1" if DEBUG else "-O3",
+        "-g" if DEBUG else "-g0",
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+    ],
+    "msvc": ["/O2", "/fp:precise"],
+}
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "wraparound": False,
+    # Off in debug too: all divisors are positive, and C's rounding is what the kernels expect.
+    "cdivision": True,
+    "embedsignature": True,
+    "freethreading_compatible": True,
+    "linetrace": TRACE,
+}
+
+
+class BuildExt(build_ext):
+    """Adds the flags once the compiler is known, which is only here."""
+
+    def build_extensions(self):
+        """Give each extension the flags of the compiler in use."""
+        for extension in self.extensions:
+            extension.extra_compile_args = FLAGS.get(self.compiler.compiler_type, [])
+        super().build_extensions()
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                "poolgrad._kernels",
+                ["pyx/poolgrad/_kernels.pyx"],
+                define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
+            )
+        ],
+        compiler_directives=DIRECTIVES,
+        annotate=ANNOTATE,
+        # The C file depends on the switches, and cythonize looks at time stamps only.
+        force=True,
+    ),
+    cmdclass={"build_ext": BuildExt},
+)

@@ -1,0 +1,246 @@
+"""Gradients against the oracles, against differences of the forward, and as adjoints."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import poolgrad as pg
+import reference
+import windowed
+from compare import assert_close, assert_same_bits
+from hazards import HAZARDS, MAX_NAMES, NAMES
+from strategies import DTYPES, LAYOUTS, avg_cases, cases, fill, max_cases
+
+
+def backward(case, dy, x, **more):
+    return getattr(pg, f"{case.op}_backward")(dy, x, case.kernel_size, **case.options, **more)
+
+
+def check_max(case):
+    _, argmax = reference.max_pool(case.x, case.kernel_size, **case.options)
+    expected = reference.max_pool_backward(
+        case.dy, argmax, case.shape, case.kernel_size, **case.options
+    )
+    assert_same_bits(backward(case, case.dy, case.x), expected)
+    assert_same_bits(backward(case, case.dy, case.shape, argmax=argmax), expected)
+    assert_same_bits(backward(case, case.dy, case.x, argmax=argmax), expected)
+
+
+def check_avg(case):
+    dx = backward(case, case.dy, case.x)
+    assert dx.dtype == case.dtype
+    expected = reference.avg_pool_backward(case.dy, case.shape, case.kernel_size, **case.options)
+    assert_close(dx, expected)
+    assert_same_bits(backward(case, case.dy, case.shape), dx)
+
+
+@given(case=max_cases())
+def test_max_is_the_definition(case):
+    check_max(case)
+
+
+@given(case=avg_cases())
+def test_average_is_the_definition(case):
+    check_avg(case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_hazard(name, dtype):
+    case = HAZARDS[name].case.with_(dtype=dtype)
+    (check_max if case.op == "max_pool" else check_avg)(case)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hazard_of_the_other_operation(name):
+    case = HAZARDS[name].case
+    if case.op == "avg_pool":
+        check_max(case.with_(op="max_pool"))
+    else:
+        check_avg(case.with_(op="avg_pool", count_include_pad=False))
+
+
+@given(case=avg_cases(values=("normal", "ties")))
+def test_average_is_the_adjoint_of_its_forward(case):
+    # <dy, A v> == <A' dy, v> for every v, which no wrong gradient of a linear map survives.
+    case = case.with_(dtype="float64")
+    v, dy = case.x, case.dy
+    forward = pg.avg_pool(v, case.kernel_size, **case.options)
+    dx = backward(case, dy, case.shape)
+    left, right = np.vdot(dy, forward), np.vdot(dx, v)
+    scale = np.vdot(np.abs(dx), np.abs(v)) + np.vdot(np.abs(dy), np.abs(forward))
+    taps = case.geometry.taps + case.dy.size
+    assert abs(left - right) <= taps * np.finfo("float64").eps * scale
+
+
+@given(case=max_cases(empty=False))
+def test_max_is_the_adjoint_of_its_own_selection(case):
+    # With the winners fixed, forward is linear too: it gathers, so backward must scatter.
+    case = case.with_(dtype="float64")
+    plan = pg.plan("max_pool", case.shape, "float64", kernel_size=case.kernel_size, **case.options)
+    _, argmax = plan.forward(case.x, return_argmax=True)
+    indices = reference.to_planes(pg.argmax_to_indices(argmax, plan), case.layout)
+    v = reference.to_planes(fill("normal", case.shape, "float64", 3), case.layout)
+    dy = fill("normal", case.output_shape, "float64", 4)
+    dx = reference.to_planes(plan.backward(dy, argmax=argmax), case.layout)
+    gathered = np.take_along_axis(
+        v.reshape(len(v), -1), np.maximum(indices, 0).reshape(len(v), -1), 1
+    )
+    gathered = np.where(indices.reshape(len(v), -1) >= 0, gathered, 0.0)
+    left = reference.to_planes(dy, case.layout).reshape(len(v), -1) * gathered
+    assert np.isclose(left.sum(), np.vdot(dx, v), rtol=0, atol=1e-12 * (np.abs(left).sum() + 1))
+
+
+DIFFERENCES = [
+    ((2, 7, 3), 3, {"stride": 2, "padding": 1}),
+    ((1, 8, 2), 3, {"stride": 1, "dilation": 2, "padding": ((3, 1),)}),
+    ((1, 5, 6, 2), 3, {"stride": 2, "padding": 1, "ceil_mode": True}),
+    ((1, 5, 6, 2), (2, 3), {"stride": (3, 1), "padding": "same"}),
+    ((1, 4, 5, 1), 2, {"stride": 2, "padding": "same_size"}),
+    ((1, 3, 4, 3, 1), 2, {"stride": 1, "padding": ((0, 1), (1, 0), (2, 2))}),
+    ((1, 1, 1, 2), 2, {"stride": 1, "padding": 1, "dilation": 2}),
+]
+
+
+def central_differences(f, x):
+    """Gradient of a scalar function, each component by the symmetric difference quotient.
+
+    The step of 1/4 is exact in binary and stays within half of the least gap between values, so
+    no maximum changes hands and the quotient of a piecewise linear function has no error.
+    """
+    dx = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[index] += 0.25
+        down[index] -= 0.25
+        dx[index] = (f(up) - f(down)) / 0.5
+    return dx
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("op", ["max_pool", "avg_pool", "avg_pool_exclude", "avg_pool_override"])
+@pytest.mark.parametrize(("shape", "kernel_size", "options"), DIFFERENCES)
+def test_gradient_is_that_of_the_forward(shape, kernel_size, options, op, layout):
+    if layout == "channels_first":
+        shape = (shape[0], shape[-1], *shape[1:-1])
+    options = {**options, "layout": layout}
+    if op == "avg_pool_exclude":
+        options["count_include_pad"] = False
+    if op == "avg_pool_override":
+        options["divisor_override"] = 4
+    op = op[:8]
+    forward, grad = getattr(pg, op), getattr(pg, f"{op}_backward")
+    x = fill("distinct", shape, "float64", 1)
+    y = forward(x, kernel_size, **options)
+    dy = fill("distinct", y.shape, "float64", 2)
+
+    def loss(x):
+        y = forward(x, kernel_size, **options)
+        # An empty window's -inf does not depend on x.
+        return np.vdot(dy, np.where(np.isfinite(y), y, 0.0))
+
+    expected = central_differences(loss, x)
+    # Averages divide by 3, 9 and so on; maxima are exact.
+    tolerance = 0.0 if op == "max_pool" else 1e-9
+    np.testing.assert_allclose(
+        grad(dy, x, kernel_size, **options), expected, rtol=0, atol=tolerance
+    )
+    if op == "max_pool":
+        _, argmax = forward(x, kernel_size, return_argmax=True, **options)
+        dx = grad(dy, shape, kernel_size, argmax=argmax, **options)
+        np.testing.assert_array_equal(dx, expected)
+
+
+@pytest.mark.parametrize("name", MAX_NAMES)
+def test_saved_and_recomputed_argmax_agree(name):
+    case = HAZARDS[name].case
+    _, argmax = pg.max_pool(case.x, case.kernel_size, return_argmax=True, **case.options)
+    saved = backward(case, case.dy, list(case.shape), argmax=argmax)
+    assert_same_bits(saved, backward(case, case.dy, case.x))
+
+
+MIDDLE = [
+    ((1, 700, 1), 64, {"stride": 1, "padding": 31}),
+    ((1, 600, 2), 5, {"stride": 3, "dilation": 7, "padding": (9,)}),
+    ((2, 33, 47, 3), 3, {"stride": 2, "padding": 1}),
+    ((1, 28, 31, 40), 3, {"stride": 2, "padding": "same"}),
+    ((1, 40, 37, 1), 17, {"stride": 1, "padding": "same"}),
+    ((1, 25, 26, 2), (4, 3), {"stride": (3, 4), "dilation": (5, 2), "padding": 3}),
+    ((1, 20, 21, 8), 2, {}),
+    ((1, 48, 48, 2), 48, {}),
+    ((1, 9, 14, 15, 4), 3, {"stride": 2, "padding": 1}),
+]
+MIDDLE_IDS = [f"{'x'.join(map(str, shape))}-{str(k).replace(' ', '')}" for shape, k, _ in MIDDLE]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "kernel_size", "options"), MIDDLE, ids=MIDDLE_IDS)
+def test_middle_sized_max(shape, kernel_size, options, layout, dtype):
+    if layout == "channels_first":
+        shape = (shape[0], shape[-1], *shape[1:-1])
+    options = {**options, "layout": layout}
+    x = fill("ties", shape, dtype, 7)
+    y, argmax, indices = windowed.max_pool(x, kernel_size, **options)
+    dy = fill("normal", y.shape, dtype, 8)
+    expected = windowed.max_pool_backward(dy, indices, shape, layout=layout)
+    assert_same_bits(pg.max_pool_backward(dy, x, kernel_size, **options), expected)
+    saved = pg.max_pool_backward(dy, shape, kernel_size, argmax=argmax, **options)
+    assert_same_bits(saved, expected)
+
+
+@pytest.mark.parametrize("count_include_pad", [True, False], ids=["include", "exclude"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "kernel_size", "options"), MIDDLE, ids=MIDDLE_IDS)
+def test_middle_sized_average(shape, kernel_size, options, layout, dtype, count_include_pad):
+    if layout == "channels_first":
+        shape = (shape[0], shape[-1], *shape[1:-1])
+    options = {**options, "layout": layout, "count_include_pad": count_include_pad}
+    geometry_options = {k: v for k, v in options.items() if k != "count_include_pad"}
+    geo = reference.geometry(shape, kernel_size, **geometry_options)
+    dy = fill("normal", reference.output_shape(shape, geo, layout), dtype, 8)
+    dx = pg.avg_pool_backward(dy, shape, kernel_size, **options)
+    assert_close(dx, windowed.avg_pool_backward(dy, shape, kernel_size, **options))
+
+
+@given(case=cases())
+def test_the_inputs_are_left_alone(case):
+    x, dy = case.x, case.dy
+    before = x.copy(), dy.copy()
+    backward(case, dy, x)
+    assert_same_bits(x, before[0])
+    assert_same_bits(dy, before[1])
+
+
+@given(case=cases())
+def test_the_result_is_a_fresh_contiguous_array(case):
+    dx = backward(case, case.dy, case.x)
+    assert dx.shape == case.shape
+    assert dx.flags.c_contiguous
+    assert dx.flags.writeable
+
+
+def test_a_none_in_a_saved_argmax_gets_no_gradient():
+    x = fill("normal", (1, 4, 1), "float32", 0)
+    argmax = np.array([255, 1], np.uint8).reshape(1, 2, 1)
+    dx = pg.max_pool_backward(np.ones((1, 2, 1), np.float32), x.shape, 2, argmax=argmax)
+    assert dx.ravel().tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
+def test_gradient_of_a_shape_has_dys_dtype(op, dtype):
+    dy = np.ones((1, 2, 1), dtype)
+    more = {"argmax": np.zeros((1, 2, 1), np.uint8)} if op == "max_pool" else {}
+    dx = getattr(pg, f"{op}_backward")(dy, (1, 4, 1), 2, **more)
+    assert dx.dtype == dtype
+
+
+def test_the_callers_x_may_change_once_the_argmax_is_saved():
+    x = fill("distinct", (1, 4, 4, 2), "float64", 0)
+    _, argmax = pg.max_pool(x, 2, return_argmax=True)
+    dy = np.ones((1, 2, 2, 2))
+    expected = pg.max_pool_backward(dy, x, 2)
+    x *= -1
+    assert_same_bits(pg.max_pool_backward(dy, x, 2, argmax=argmax), expected)

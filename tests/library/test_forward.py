@@ -1,0 +1,195 @@
+"""Forward passes against the oracles, over the whole parameter space."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import poolgrad as pg
+import reference
+import windowed
+from compare import assert_close, assert_same_bits
+from hazards import HAZARDS, MAX_NAMES, NAMES
+from strategies import DTYPES, LAYOUTS, avg_cases, cases, fill, max_cases
+
+
+def check_max(case):
+    expected, winners = reference.max_pool(case.x, case.kernel_size, **case.options)
+    y, argmax = pg.max_pool(case.x, case.kernel_size, return_argmax=True, **case.options)
+    assert_same_bits(y, expected)
+    assert_same_bits(argmax, winners)
+    assert_same_bits(pg.max_pool(case.x, case.kernel_size, **case.options), expected)
+
+
+def check_avg(case):
+    y = pg.avg_pool(case.x, case.kernel_size, **case.options)
+    assert y.dtype == case.dtype
+    assert_close(y, reference.avg_pool(case.x, case.kernel_size, **case.options))
+
+
+@given(case=max_cases())
+def test_max_is_the_definition(case):
+    check_max(case)
+
+
+@given(case=avg_cases())
+def test_average_is_the_definition(case):
+    check_avg(case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_hazard(name, dtype):
+    case = HAZARDS[name].case.with_(dtype=dtype)
+    (check_max if case.op == "max_pool" else check_avg)(case)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hazard_of_the_other_operation(name):
+    case = HAZARDS[name].case
+    if case.op == "avg_pool":
+        check_max(case.with_(op="max_pool"))
+    elif case.values != "large":
+        check_avg(case.with_(op="avg_pool", count_include_pad=False))
+
+
+@given(case=max_cases())
+def test_indices_are_those_of_the_plane(case):
+    plan = pg.plan("max_pool", case.shape, case.dtype, kernel_size=case.kernel_size, **case.options)
+    _, argmax = pg.max_pool(case.x, case.kernel_size, return_argmax=True, **case.options)
+    indices = pg.argmax_to_indices(argmax, plan)
+    expected = reference.argmax_to_indices(argmax, case.shape, case.kernel_size, **case.options)
+    assert_same_bits(indices, expected)
+    assert_same_bits(pg.argmax_to_indices(argmax, plan, base="plane"), expected)
+
+
+@pytest.mark.parametrize("name", MAX_NAMES)
+def test_indices_find_the_maximum(name):
+    case = HAZARDS[name].case
+    plan = pg.plan("max_pool", case.shape, case.dtype, kernel_size=case.kernel_size, **case.options)
+    y, argmax = plan.forward(case.x, return_argmax=True)
+    indices = reference.to_planes(pg.argmax_to_indices(argmax, plan), case.layout)
+    planes = reference.to_planes(case.x, case.layout)
+    planes = planes.reshape(len(planes), int(np.prod(planes.shape[1:])))
+    values = reference.to_planes(y, case.layout)
+    for p, plane in enumerate(planes):
+        real = indices[p] >= 0
+        np.testing.assert_array_equal(plane[indices[p][real]], values[p][real])
+        assert (values[p][~real] == -np.inf).all()
+
+
+# Sizes past those of the slow oracle: rows longer than any vector or strip, windows wide enough for
+# block scans and doubling, and channel counts on both sides of every vector width.
+MIDDLE = [
+    ((1, 500, 1), 3, {"stride": 1}),
+    ((2, 700, 3), 64, {"stride": 1, "padding": 31}),
+    ((1, 1200, 1), 301, {"stride": 7, "padding": 150}),
+    ((1, 300, 17), 2, {"stride": 2}),
+    ((1, 600, 2), 5, {"stride": 3, "dilation": 7, "padding": (9,)}),
+    ((1, 40, 50, 1), 3, {"stride": 1, "padding": 1}),
+    ((2, 33, 47, 3), 3, {"stride": 2, "padding": 1}),
+    ((1, 28, 31, 64), 3, {"stride": 2, "padding": "same"}),
+    ((1, 20, 70, 8), 2, {"stride": 2, "ceil_mode": True}),
+    ((1, 45, 41, 1), 31, {"stride": 1, "padding": "same"}),
+    ((1, 30, 35, 5), (9, 14), {"stride": 1, "padding": ((4, 4), (6, 7))}),
+    ((1, 25, 26, 2), (4, 3), {"stride": (3, 4), "dilation": (5, 2), "padding": 3}),
+    ((1, 64, 64, 2), 64, {}),
+    ((1, 17, 19, 33), (5, 1), {"stride": 1}),
+    ((1, 17, 19, 16), (1, 5), {"stride": 1}),
+    ((1, 9, 14, 15, 4), 3, {"stride": 2, "padding": 1}),
+    ((1, 8, 9, 30, 1), (2, 3, 11), {"stride": 1, "padding": "same_lower"}),
+]
+MIDDLE_IDS = [f"{'x'.join(map(str, shape))}-{str(k).replace(' ', '')}" for shape, k, _ in MIDDLE]
+
+
+def in_layout(shape, layout):
+    return shape if layout == "channels_last" else (shape[0], shape[-1], *shape[1:-1])
+
+
+@pytest.mark.parametrize("values", ["ties", "special"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "kernel_size", "options"), MIDDLE, ids=MIDDLE_IDS)
+def test_middle_sized_max(shape, kernel_size, options, layout, dtype, values):
+    x = fill(values, in_layout(shape, layout), dtype, 7)
+    expected, winners, _ = windowed.max_pool(x, kernel_size, layout=layout, **options)
+    y, argmax = pg.max_pool(x, kernel_size, layout=layout, return_argmax=True, **options)
+    assert_same_bits(y, expected)
+    assert_same_bits(argmax, winners)
+    assert_same_bits(pg.max_pool(x, kernel_size, layout=layout, **options), expected)
+
+
+@pytest.mark.parametrize("count_include_pad", [True, False], ids=["include", "exclude"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "kernel_size", "options"), MIDDLE, ids=MIDDLE_IDS)
+def test_middle_sized_average(shape, kernel_size, options, layout, dtype, count_include_pad):
+    x = fill("normal", in_layout(shape, layout), dtype, 7)
+    options = {**options, "layout": layout, "count_include_pad": count_include_pad}
+    y = pg.avg_pool(x, kernel_size, **options)
+    assert_close(y, windowed.avg_pool(x, kernel_size, **options))
+
+
+def test_a_window_wider_than_an_int32_argmax_can_name_still_has_a_maximum():
+    # Only four taps are real; the rest of the 2**32 are cut off by the tables, not visited.
+    x = np.array([3.0, 1.0, 4.0, 2.0], np.float32).reshape(1, 4, 1)
+    y = pg.max_pool(x, 2**32, stride=1, padding=((2**31, 2**31),))
+    assert y.shape == (1, 5, 1)
+    assert y.ravel().tolist() == [4, 4, 4, 4, 4]
+
+
+def test_average_of_a_window_of_two_to_the_32():
+    x = np.array([3.0, 1.0, 4.0, 2.0], np.float32).reshape(1, 4, 1)
+    options = {"stride": 1, "padding": ((2**31, 2**31),)}
+    y = pg.avg_pool(x, 2**32, **options)
+    assert y.ravel().tolist() == [10 / 2**32] * 5
+    y = pg.avg_pool(x, 2**32, count_include_pad=False, **options)
+    assert y.ravel().tolist() == [2.5] * 5
+
+
+@pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
+@pytest.mark.parametrize(
+    ("kernel_size", "options"),
+    [
+        (2, {"stride": 2**61}),
+        (1, {"stride": 1, "dilation": 2**61}),
+        (2, {"stride": 1, "dilation": 2**40, "padding": "same"}),
+        (2, {"stride": 2**40, "padding": 2**39}),
+        (3, {"stride": 2**40, "dilation": 2**39, "padding": 2**39}),
+    ],
+    ids=["stride", "dilation_of_one_tap", "dilation", "padding", "everything"],
+)
+def test_steps_beyond_32_bits(op, kernel_size, options):
+    x = fill("distinct", (1, 4, 3, 2), "float64", 0)
+    y = getattr(pg, op)(x, kernel_size, **options)
+    expected = getattr(reference, op)(x, kernel_size, **options)
+    if op == "max_pool":
+        assert_same_bits(y, expected[0])
+    else:
+        assert_close(y, expected)
+
+
+@given(case=cases())
+def test_the_input_is_left_alone(case):
+    x = case.x
+    before = x.copy()
+    getattr(pg, case.op)(x, case.kernel_size, **case.options)
+    assert_same_bits(x, before)
+
+
+@given(case=cases())
+def test_the_result_is_a_fresh_contiguous_array(case):
+    x = case.x
+    y = getattr(pg, case.op)(x, case.kernel_size, **case.options)
+    assert y.shape == case.output_shape
+    assert y.flags.c_contiguous
+    assert y.flags.writeable
+    assert not np.shares_memory(x, y)
+
+
+@pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
+def test_defaults(op):
+    x = fill("normal", (2, 5, 4, 3), "float32", 0)
+    spelled = {"stride": (2, 2), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+    function = getattr(pg, op)
+    y = function(x, (2, 2), ceil_mode=False, layout="channels_last", **spelled)
+    assert_same_bits(function(x, kernel_size=2), y)
