@@ -14,6 +14,7 @@ SOURCES = pyproject.toml setup.py $(wildcard pyx/poolgrad/*.pyx)
 
 .PHONY: help run test test-debug test-torch format check image image-run clean
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,7 +51,7 @@ check: .venv/dev.stamp ## Check format, lint and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	PATH=$(BIN):$$PATH cython-lint pyx  # it looks for pycodestyle there
-	$(BIN)/mypy pyx/poolgrad service/poolgrad_service
+	$(BIN)/mypy pyx/poolgrad service/poolgrad_service examples
 
 image: ## Build the container image.
 	@test -n "$(ENGINE)" || { echo 'make image needs docker or podman' >&2; exit 1; }

@@ -107,6 +107,12 @@ def get_num_threads() -> int:
 
     At first this is ``POOLGRAD_NUM_THREADS``, else the number of CPUs that the process may use,
     counting its affinity and its control group's quota.
+
+    Examples
+    --------
+    >>> import poolgrad as pg
+    >>> pg.get_num_threads() >= 1
+    True
     """
     return _num_threads
 

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import poolgrad as pg
+import reference
 from compare import assert_same_bits
+from strategies import max_cases
 
 SHAPE = (1, 6, 5, 2)
 X = np.arange(60, dtype="float32").reshape(SHAPE)
@@ -531,6 +533,37 @@ def test_a_foreign_value_far_into_an_argmax():
     )
     refused(pg.ParameterError, call, re.escape("(2, 19, 20, 6)"))
     assert (out == 7).all()
+
+
+@given(case=max_cases(values=("ties",), empty=False), data=st.data())
+def test_exactly_the_clipped_taps_are_refused(case, data):
+    # One value of a good argmax is replaced by any tap of the box, of which the oracle knows
+    # whether it lies inside the input.
+    geo = case.geometry
+    _, argmax = reference.max_pool(case.x, case.kernel_size, **case.options)
+    output = data.draw(st.tuples(*(st.integers(0, n - 1) for n in geo.out)), label="output")
+    position = data.draw(st.integers(0, geo.taps - 1), label="position")
+    last = case.layout == "channels_last"
+    where = (0, *output, 0) if last else (0, 0, *output)
+    argmax[where] = position
+    out = np.full(case.shape, 7, case.dtype)
+    call = partial(
+        pg.max_pool_backward,
+        case.dy,
+        case.shape,
+        case.kernel_size,
+        argmax=argmax,
+        out=out,
+        **case.options,
+    )
+    if geo.is_real(dict(geo.window(output))[position]):
+        expected = reference.max_pool_backward(
+            case.dy, argmax, case.shape, case.kernel_size, **case.options
+        )
+        assert_same_bits(call(), expected)
+    else:
+        refused(pg.ParameterError, call, r"^argmax\b", re.escape(str(where)))
+        assert (out == 7).all()
 
 
 @pytest.mark.parametrize(

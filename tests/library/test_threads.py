@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import poolgrad as pg
-from compare import assert_same_bits
+import windowed
+from compare import assert_close, assert_same_bits
 from strategies import DTYPES, fill
 
 # Large enough that every one is cut up for threads; one image or one series each where it says so.
@@ -67,6 +68,36 @@ def test_average_is_the_same_on_any_number_of_threads(size, dtype, num_threads):
     dx = pg.avg_pool_backward(dy, shape, kernel_size, num_threads=1, **options)
     other = pg.avg_pool_backward(dy, shape, kernel_size, num_threads=num_threads, **options)
     assert_same_bits(other, dx)
+
+
+# Cut into several pieces whatever the number of threads, so the seams are compared with an oracle
+# too. The windows left out would take it gigabytes.
+LARGE = [size for size in SIZES if size != "one_series_wide_window"]
+
+
+@pytest.mark.parametrize("size", LARGE)
+def test_large_max_is_the_definition(size):
+    shape, kernel_size, options = SIZES[size]
+    x = fill("ties", shape, "float32", 0)
+    expected, winners, indices = windowed.max_pool(x, kernel_size, **options)
+    y, argmax = pg.max_pool(x, kernel_size, return_argmax=True, num_threads=2, **options)
+    assert_same_bits(y, expected)
+    assert_same_bits(argmax, winners)
+    dy = fill("normal", y.shape, "float32", 1)
+    layout = options.get("layout", "channels_last")
+    dx = windowed.max_pool_backward(dy, indices, shape, layout=layout)
+    assert_same_bits(pg.max_pool_backward(dy, x, kernel_size, num_threads=2, **options), dx)
+
+
+@pytest.mark.parametrize("size", LARGE)
+def test_large_average_is_the_definition(size):
+    shape, kernel_size, options = SIZES[size]
+    x = fill("normal", shape, "float32", 0)
+    y = pg.avg_pool(x, kernel_size, num_threads=2, **options)
+    assert_close(y, windowed.avg_pool(x, kernel_size, **options))
+    dy = fill("normal", y.shape, "float32", 1)
+    dx = pg.avg_pool_backward(dy, shape, kernel_size, num_threads=2, **options)
+    assert_close(dx, windowed.avg_pool_backward(dy, shape, kernel_size, **options))
 
 
 def test_several_callers_at_once():

@@ -1,0 +1,240 @@
+"""What a service takes on at a time: bytes held, requests worked on, requests waiting.
+
+Design
+------
+- Bytes are counted as they arrive, not as they are announced, so a client that announces much and
+  sends slowly holds little. Replies are counted until the client has taken them.
+- A slot belongs to the work and not to the request. A thread cannot be stopped, so a request that
+  is cancelled or times out gives its slot back only when its thread is done with it.
+- Nothing here waits for room: what does not fit is refused at once, with 503 and Retry-After.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from starlette.types import Receive
+
+from poolgrad_service.errors import Problem, busy
+from poolgrad_service.settings import Settings
+
+__all__ = ["Lease", "Memory", "Work", "read_body"]
+
+T = TypeVar("T")
+
+
+class Memory:
+    """A count of the bytes that bodies and replies hold.
+
+    Parameters
+    ----------
+    limit : int
+        The bytes that all leases may hold together.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        # Bodies are counted on the event loop, replies on the workers.
+        self._lock = threading.Lock()
+
+    def lease(self) -> Lease:
+        """Return a lease of no bytes yet."""
+        return Lease(self)
+
+    def has_room(self, n_bytes: int) -> bool:
+        """Return whether so many bytes could be had now."""
+        return self.used + n_bytes <= self.limit
+
+    def _add(self, n_bytes: int, *, force: bool = False) -> bool:
+        with self._lock:
+            if n_bytes > 0 and not force and not self.has_room(n_bytes):
+                return False
+            self.used += n_bytes
+            return True
+
+
+class Lease:
+    """A part of a `Memory`, held until it is released."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._held = 0
+
+    def grow(self, n_bytes: int) -> None:
+        """Hold so many bytes more, or raise the `Problem` of a busy service."""
+        if not self._memory._add(n_bytes):
+            raise busy("too many bytes of other requests are held (max_inflight_bytes)")
+        self._held += n_bytes
+
+    def settle(self, n_bytes: int) -> None:
+        """Hold exactly so many bytes: what was estimated is now known."""
+        self._memory._add(n_bytes - self._held, force=True)
+        self._held = n_bytes
+
+    def release(self) -> None:
+        """Hold nothing any more."""
+        self.settle(0)
+
+
+class Work:
+    """A small pool of threads and a bounded queue in front of it.
+
+    Parameters
+    ----------
+    workers : int
+        Jobs that run at a time.
+    queue_size : int
+        Jobs that may wait.
+    """
+
+    def __init__(self, workers: int, queue_size: int) -> None:
+        self._places = workers + queue_size
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="poolgrad-service")
+        self._closed = False
+        #: Jobs that run or wait. Only the event loop's thread changes it.
+        self.occupied = 0
+
+    def check_room(self) -> None:
+        """Raise the `Problem` of a busy service if a job could not be taken now."""
+        if self._closed:
+            raise busy("the service is shutting down")
+        if self.occupied >= self._places:
+            raise busy("all workers are busy and the queue is full (workers, queue_size)")
+
+    async def run(
+        self,
+        job: Callable[[], T],
+        *,
+        timeout: float,
+        done: Callable[[], None],
+        unwanted: Callable[[T], None],
+    ) -> T:
+        """Run a job on a thread and return its result.
+
+        Parameters
+        ----------
+        job : callable
+            What to run.
+        timeout : float
+            Seconds to wait for it, in the queue or at work.
+        done : callable
+            Called once the job holds nothing any more, whether it ran, failed or never began.
+        unwanted : callable
+            Called with the result if nobody waits for it any more.
+
+        Raises
+        ------
+        Problem
+            If there is no place for it, or it takes too long.
+        """
+        try:
+            self.check_room()
+            loop = asyncio.get_running_loop()
+            future = self._pool.submit(job)
+        except BaseException:
+            done()
+            raise
+        self.occupied += 1
+
+        def leave(finished: Future[T]) -> None:
+            def vacate() -> None:
+                self.occupied -= 1
+
+            done()
+            try:
+                loop.call_soon_threadsafe(vacate)
+            except RuntimeError:
+                self.occupied -= 1  # the loop is closed, and nobody else counts any more
+
+        def discard(finished: Future[T]) -> None:
+            if not finished.cancelled() and finished.exception() is None:
+                unwanted(finished.result())
+
+        future.add_done_callback(leave)
+        try:
+            # Cancelling takes a job that waits out of the queue; one that runs goes on.
+            async with asyncio.timeout(timeout):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            future.add_done_callback(discard)
+            raise busy(f"no reply within {timeout:g} seconds (request_timeout)") from None
+        except asyncio.CancelledError:
+            future.add_done_callback(discard)
+            raise
+
+    def close(self) -> None:
+        """Take no more jobs, and forget those that have not begun."""
+        self._closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def read_body(
+    headers: Mapping[str, str], receive: Receive, settings: Settings, memory: Memory, lease: Lease
+) -> bytearray:
+    """Read a request's body within the limits.
+
+    Parameters
+    ----------
+    headers : mapping of str to str
+        The request's headers, by lower-case names.
+    receive : callable
+        The ASGI channel that the body comes from.
+    settings : Settings
+        Its limits.
+    memory : Memory
+        Where the bytes are counted.
+    lease : Lease
+        Grows by the bytes that were read.
+
+    Returns
+    -------
+    bytearray
+        The body.
+
+    Raises
+    ------
+    Problem
+        413 for too many bytes, if possible before any is read, 408 for too slow ones, 503 if
+        there is no room for them.
+    """
+    limit = settings.max_body_bytes
+    announced = headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit():
+        # Compared as text first: int() refuses thousands of digits.
+        if len(announced.lstrip("0")) > 18 or int(announced) > limit:
+            raise _too_large(limit)
+        if not memory.has_room(int(announced)):
+            raise busy("too many bytes of other requests are held (max_inflight_bytes)")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(settings.body_timeout):
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] != "http.request":
+                    # Nobody is left to read this.
+                    raise Problem(400, "the connection was closed before the body's end")
+                chunk = message.get("body", b"")
+                more = message.get("more_body", False)
+                if len(body) + len(chunk) > limit:
+                    raise _too_large(limit)
+                lease.grow(len(chunk))
+                body += chunk
+    except TimeoutError:
+        raise Problem(
+            408, f"the body did not arrive within {settings.body_timeout:g} seconds (body_timeout)"
+        ) from None
+    return body
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(
+        413,
+        f"the body is above the limit of {limit} bytes (max_body_bytes)",
+        members={"limit": {"setting": "max_body_bytes", "value": int(limit)}},
+    )

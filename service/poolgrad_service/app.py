@@ -1,0 +1,211 @@
+"""The application: settings in, an ASGI application out. Nothing happens at import."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import sys
+import uuid
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import poolgrad
+from poolgrad_service import docs
+from poolgrad_service.admission import Work
+from poolgrad_service.errors import TABLE, problem_response
+from poolgrad_service.routes import Service, document, router
+from poolgrad_service.settings import Settings, SettingsError, load
+
+__all__ = ["create_app"]
+
+logger = logging.getLogger("poolgrad_service")
+
+#: Request ids that are taken over; others would let a client write into the log.
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+#: Seconds for which the rest of a refused body is read and thrown away.
+LINGER: Final = 2.0
+
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+_DESCRIPTION: Final = """Pooling, forward and backward, on arrays in JSON.
+
+An array is a nested list, or an object with `shape`, `dtype` and either flat `data` or `base64`
+(little-endian, row by row). Numbers that are not finite are the strings `"NaN"`, `"Infinity"` and
+`"-Infinity"`. A reply has exactly the bits of the same call of the Python library.
+
+Every error is an `application/problem+json` document. Other routes answer 404, other methods 405.
+"""
+
+
+class Frame:
+    """What is common to all responses, as pure ASGI around the application.
+
+    Parameters
+    ----------
+    app : callable
+        The application inside.
+
+    Notes
+    -----
+    - Each request has an id: the client's if it is harmless, else a new one.
+    - HEAD is answered as GET, without the body.
+    - An unexpected error is logged under the request's id and answered without a word about it.
+    - Where a request is answered before its body was read, the connection is closed, but the rest
+      of the body is read first for a moment. Closing at once would reset the connection, and a
+      client that still sends would never see the answer (RFC 9112, 9.6).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+        request_id = (
+            given[0].decode()
+            if len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
+            else uuid.uuid4().hex
+        )
+        head = scope["method"] == "HEAD"
+        inner: MutableMapping[str, Any] = {
+            **scope,
+            "method": "GET" if head else scope["method"],
+            "state": {**scope.get("state", {}), "request_id": request_id},
+        }
+        names = dict(scope["headers"])
+        unread = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
+        started = False
+
+        async def receiving() -> Message:
+            nonlocal unread
+            message = await receive()
+            if not message.get("more_body", False):
+                unread = False
+            return message
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = list(message.get("headers", []))
+                present = {name for name, _ in headers}
+                headers += [(name, value) for name, value in _HEADERS if name not in present]
+                headers.append((b"x-request-id", request_id.encode()))
+                if unread:
+                    headers.append((b"connection", b"close"))
+                message = {**message, "headers": headers}
+            elif head:
+                message = {**message, "body": b""}
+            if message["type"] == "http.response.body" and unread and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER):
+                        while unread:
+                            await receiving()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
+        try:
+            await self.app(inner, receiving, sending)
+        except TimeoutError:
+            # A client took too long to take its reply; the server closes the connection.
+            logger.warning("request %s: the reply was not taken in time", request_id)
+        except Exception as error:
+            logger.exception("request %s failed", request_id)
+            if started:
+                raise
+            await problem_response(Request(inner), error)(inner, receiving, sending)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    return problem_response(request, error)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    shown = json.dumps(service.settings.model_dump(), sort_keys=True)
+    logger.info("poolgrad %s starts with %s", poolgrad.__version__, shown)
+    work = service.work = Work(service.settings.workers, service.settings.queue_size)
+    try:
+        yield
+    finally:
+        service.draining = True
+        work.close()
+
+
+async def _openapi(request: Request) -> Response:
+    return JSONResponse(document(request.app))
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        The operator's settings; by default those of the environment.
+
+    Returns
+    -------
+    FastAPI
+        The application. It starts no thread before its lifespan begins.
+
+    Raises
+    ------
+    SystemExit
+        With status 2, if no settings are given and the environment's are bad. Servers call a
+        factory without catching anything, and one line is better than their traceback.
+
+    Examples
+    --------
+    >>> from poolgrad_service import Settings, create_app
+    >>> app = create_app(Settings(max_elements=1000))
+    """
+    if settings is None:
+        try:
+            settings = load()
+        except SettingsError as error:
+            print(f"poolgrad: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+    app = FastAPI(
+        title="Poolgrad",
+        version=poolgrad.__version__,
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        # Both are replaced: FastAPI's page loads its assets from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        # A redirect would echo the Host header.
+        redirect_slashes=False,
+        root_path=settings.root_path,
+    )
+    app.state.service = Service(settings)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    app.include_router(router())
+    app.router.routes.append(Route("/openapi.json", _openapi, methods=["GET"]))
+    if settings.docs:
+        app.router.routes.extend(docs.routes())
+    for kind in TABLE:
+        app.add_exception_handler(kind, _refuse)
+    app.add_middleware(Frame)
+    return app

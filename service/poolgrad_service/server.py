@@ -1,0 +1,217 @@
+"""Uvicorn, with what it leaves to others: a drain before the end, and bounds on headers.
+
+Uvicorn stops accepting connections the moment it is told to stop, ends with the signal that it
+got, and bounds neither how large a request's headers may be nor how long they may take (with
+httptools) nor how many connections there are, other than by an answer that is no problem document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import os
+import signal
+import socket
+import time
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import LOGGING_CONFIG
+
+from poolgrad_service.routes import Service
+from poolgrad_service.settings import Settings
+
+__all__ = ["Server", "run", "server_of"]
+
+logger = logging.getLogger("poolgrad_service")
+
+#: Bytes of headers above which a request is refused; what other servers take by default.
+MAX_HEADERS: Final = 64 * 1024
+
+#: A request to try, shown at the start: output and gradient of one small image.
+_EXAMPLE: Final = (
+    '{"x": [[[[1],[7],[2]],[[3],[4],[9]]]], "dy": [[[[1],[2]]]], '
+    '"kernel_size": 2, "stride": 1, "return_y": true}'
+)
+
+
+def example_request(url: str) -> str:
+    """Return a command that asks the service at `url` for an output and a gradient."""
+    return f"curl -s {url}/v1/max_pool/backward -H 'Content-Type: application/json' -d '{_EXAMPLE}'"
+
+
+class Server(uvicorn.Server):
+    """A server that ends in order: readiness first, then connections, then requests."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+        self._stop_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop at the first signal, and end at once at the second."""
+        if self._stop_at is not None:
+            logging.shutdown()
+            os._exit(128 + sig)
+        # Ctrl-C is a person's, who waits for the prompt; SIGTERM is a supervisor's, whose load
+        # balancer has yet to notice.
+        delay = self.service.settings.drain_delay if sig == signal.SIGTERM else 0
+        self.service.draining = True
+        self._stop_at = time.monotonic() + delay
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and show a request to try."""
+        await super().startup(sockets)
+        if self.started and self.servers:
+            settings = self.service.settings
+            host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
+            port = self.servers[0].sockets[0].getsockname()[1]
+            url = f"http://{host}:{port}{settings.root_path}"
+            logger.info("documentation: %s/docs; try:\n%s", url, example_request(url))
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tell whether to stop; called ten times a second."""
+        if self._stop_at is not None and time.monotonic() >= self._stop_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def _protocol(settings: Settings) -> Any:
+    """Return the HTTP protocol, with bounds; the plain one where httptools is missing."""
+    try:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    except ImportError:
+        return "h11"  # it bounds headers by itself
+
+    class Bounded(HttpToolsProtocol):
+        _reading_headers = True
+        _header_bytes = 0
+        _fed = 0
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > settings.max_connections:
+                logger.warning("a connection was closed: there are too many (max_connections)")
+                transport.abort()
+                return
+            self._wait_for_headers()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self._reading_headers:
+                if self._header_bytes > MAX_HEADERS:
+                    self.send_400_response("The request's headers are too large.")
+                    return
+                if self._deadline is None:
+                    self._wait_for_headers()
+            self._fed = len(data)
+            super().data_received(data)
+            if self._reading_headers:
+                self._header_bytes += len(data)
+
+        def on_headers_complete(self) -> None:
+            self._reading_headers = False
+            self._stop_waiting()
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            # What is being fed now was, up to here, a body.
+            self._reading_headers, self._header_bytes = True, -self._fed
+            super().on_message_complete()
+
+        def _wait_for_headers(self) -> None:
+            self._deadline = self.loop.call_later(settings.header_timeout, self._give_up)
+
+        def _stop_waiting(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+        def _give_up(self) -> None:
+            # A request that is still being answered has had its headers.
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.abort()
+            else:
+                self._wait_for_headers()
+
+    return Bounded
+
+
+def _logging(settings: Settings) -> dict[str, Any]:
+    """Return Uvicorn's logging, all of it on stderr, and ours with it."""
+    found = copy.deepcopy(LOGGING_CONFIG)
+    found["handlers"]["access"]["stream"] = "ext://sys.stderr"
+    found["loggers"]["poolgrad_service"] = {
+        "handlers": ["default"],
+        "level": settings.log_level.upper(),
+        "propagate": False,
+    }
+    return found
+
+
+def server_of(app: FastAPI, settings: Settings, *, log: bool = True) -> Server:
+    """Return the server of an application, ready to run.
+
+    Parameters
+    ----------
+    app : FastAPI
+        What `create_app` returned.
+    settings : Settings
+        The same settings.
+    log : bool, default True
+        Whether to set up logging; without, it is left as it is.
+
+    Returns
+    -------
+    Server
+        Its ``run`` serves until told to stop.
+    """
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=_protocol(settings),
+        ws="none",
+        lifespan="on",
+        log_config=_logging(settings) if log else None,
+        log_level=settings.log_level,
+        access_log=settings.access_log,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=max(1, round(settings.keep_alive)),
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
+    )
+    return Server(config, app.state.service)
+
+
+def run(app: FastAPI, settings: Settings) -> int:
+    """Serve until told to stop.
+
+    Parameters
+    ----------
+    app : FastAPI
+        What `create_app` returned.
+    settings : Settings
+        The same settings.
+
+    Returns
+    -------
+    int
+        The exit status: 0 after an orderly end.
+    """
+    server = server_of(app, settings)
+    server.run()
+    work = server.service.work
+    if work is not None and work.occupied:
+        # Threads cannot be stopped, and the interpreter would wait for them.
+        logger.error("%d requests did not finish in time (shutdown_timeout)", work.occupied)
+        logging.shutdown()
+        os._exit(1)
+    return 0

@@ -1,0 +1,128 @@
+"""What the documents show is run: examples in docstrings, in the README and in docs/."""
+
+import doctest
+import importlib
+import json
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from pathlib import Path
+
+import httpx
+import pytest
+
+import poolgrad
+import poolgrad_service
+from poolgrad_service import Settings, create_app
+from poolgrad_service.server import example_request, server_of
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
+
+
+def modules(package):
+    """Return the names of a package and its modules, but for `__main__`."""
+    names = [package.__name__]
+    names += [f"{package.__name__}.{m.name}" for m in pkgutil.iter_modules(package.__path__)]
+    return [name for name in names if not name.endswith("__main__")]
+
+
+@pytest.mark.parametrize("name", modules(poolgrad) + modules(poolgrad_service))
+def test_docstring_examples(name):
+    threads = poolgrad.get_num_threads()
+    try:
+        assert doctest.testmod(importlib.import_module(name)).failed == 0
+    finally:
+        poolgrad.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_python_examples(path):
+    assert doctest.testfile(str(path), module_relative=False).failed == 0
+
+
+def test_readme_has_python_examples():
+    assert len(doctest.DocTestParser().get_examples((ROOT / "README.md").read_text())) > 15
+
+
+@pytest.mark.parametrize("name", [n for n in poolgrad.__all__ if n[0].islower()])
+def test_each_function_has_an_example(name):
+    assert ">>> " in getattr(poolgrad, name).__doc__
+
+
+@pytest.fixture(scope="module")
+def client():
+    app = create_app(Settings(port=0, drain_delay=0, access_log=False))
+    server = server_of(app, app.state.service.settings, log=False)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        yield client
+    server.should_exit = True
+    thread.join()
+
+
+def curls(text):
+    """Return (path, headers, body) of every curl command in a document."""
+    found = []
+    for line in re.findall(r"^\$ (curl .*)$", text, re.MULTILINE):
+        words = shlex.split(line)
+        url = next(word for word in words if word.startswith("http://127.0.0.1:8000/"))
+        headers = dict(words[i + 1].split(": ", 1) for i, word in enumerate(words) if word == "-H")
+        body = words[words.index("-d") + 1] if "-d" in words else None
+        found.append((url.removeprefix("http://127.0.0.1:8000"), headers, body))
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_curl_commands_answer(path, client):
+    for route, headers, body in curls(path.read_text()):
+        method = "GET" if body is None else "POST"
+        reply = client.request(method, route, headers=headers, content=body)
+        assert reply.status_code == 200, (route, reply.text)
+
+
+def test_readme_shows_the_true_reply(client):
+    text = (ROOT / "README.md").read_text()
+    ((route, headers, body),) = curls(text)
+    shown = re.search(r"```json\n(.*?)\n```", text, re.DOTALL)[1]
+    assert json.loads(shown) == client.post(route, headers=headers, content=body).json()
+
+
+def test_server_prints_the_same_curl():
+    line = example_request("http://127.0.0.1:8000")
+    assert f"$ {line}\n" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+
+
+def test_versions_agree():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert poolgrad.__version__ == version
+    assert f"ARG VERSION={version}\n" in (ROOT / "Dockerfile").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_importing_the_library_needs_numpy_only():
+    code = (
+        "import sys, poolgrad;"
+        "bad = {'fastapi', 'pydantic', 'starlette', 'uvicorn', 'poolgrad_service'};"
+        "sys.exit(str(bad & set(sys.modules)) if bad & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,408 @@
+"""Limits: kept before anything is allocated, and each refusal names its setting."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+import tracemalloc
+
+import httpx
+import pytest
+
+import poolgrad
+from poolgrad_service import Settings, routes
+from poolgrad_service.admission import Memory
+from poolgrad_service.errors import Problem
+from poolgrad_service.schemas import Call
+
+JSON = {"Content-Type": "application/json"}
+X = [[[[1.0], [3.0]], [[4.0], [2.0]]]]
+GOOD = {"x": X, "kernel_size": 2}
+
+
+def limit_of(response, status=422):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.json()["limit"]
+
+
+def call(op, action):
+    return Call(poolgrad.OPERATIONS[op], action)
+
+
+HUGE = {
+    "padding": ("max_pool/forward", {"x": X, "kernel_size": 2, "stride": 1, "padding": 10**6}),
+    "padding_beyond_numbers": (
+        "avg_pool/forward",
+        {"x": X, "kernel_size": 2, "stride": 1, "padding": [[2**60, 2**60], [0, 0]]},
+    ),
+    "x_shape": (
+        "avg_pool/backward",
+        {"dy": [[[[1]]]], "x_shape": [1, 2**30, 2**20, 1], "kernel_size": [2**30, 2**20]},
+    ),
+    "x_shape_of_a_maximum": (
+        "max_pool/backward",
+        {
+            "dy": [[[[1]]]],
+            "argmax": [[[[0]]]],
+            "x_shape": [1, 2**15, 2**15, 1],
+            "kernel_size": 2**15,
+        },
+    ),
+    "shape_of_flat_data": (
+        "max_pool/forward",
+        {"x": {"shape": [2**40, 2**40], "dtype": "float32", "data": []}, "kernel_size": 2},
+    ),
+    "shape_of_base64": (
+        "max_pool/forward",
+        {"x": {"shape": [1, 2**12, 2**13, 1], "dtype": "float32", "base64": ""}, "kernel_size": 2},
+    ),
+    "empty_shape": (
+        "max_pool/forward",
+        {"x": {"shape": [0, 2**62], "dtype": "float32", "data": []}, "kernel_size": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_nothing_is_allocated_for_what_is_too_large(name):
+    path, body = HUGE[name]
+    text = json.dumps(body).encode()
+    settings = Settings()
+    asked = call(*path.split("/"))
+    with pytest.raises((Problem, poolgrad.PoolgradError)):  # once, to warm caches
+        routes.answer(asked, text, settings)
+    tracemalloc.start()
+    try:
+        with pytest.raises((Problem, poolgrad.PoolgradError)):
+            routes.answer(asked, text, settings)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_what_is_too_large_is_refused(client, name):
+    path, body = HUGE[name]
+    reply = client.post(f"/v1/{path}", json=body)
+    assert reply.status_code == 422, reply.text
+
+
+def test_output_bytes_are_counted_together(client_of):
+    # x has 4 elements; y has 36 of 4 bytes, its argmax 36 of 1, dx 4 of 4.
+    wide = {"x": X, "kernel_size": 1, "stride": 1, "padding": 2}
+    client = client_of(max_output_bytes=179)
+    assert client.post("/v1/max_pool/forward", json=wide).status_code == 200
+    reply = client.post("/v1/max_pool/forward", json=wide | {"return_argmax": True})
+    assert limit_of(reply) == {"setting": "max_output_bytes", "value": 179}
+    assert "180 is above the limit of 179 (max_output_bytes)" in reply.json()["detail"]
+    y = client.post("/v1/max_pool/forward", json=wide).json()["y"]
+    dy = [[[[1.0] for _ in row] for row in y[0]]]
+    body = wide | {"dy": dy}
+    assert client.post("/v1/avg_pool/backward", json=body | {"return_y": True}).status_code == 200
+    reply = client.post("/v1/max_pool/backward", json=body | {"return_y": True})
+    assert limit_of(reply)["setting"] == "max_output_bytes"
+
+
+@pytest.mark.parametrize(
+    ("settings", "body", "setting"),
+    [
+        ({"max_elements": 3}, GOOD, "max_elements"),
+        ({"max_work": 1}, GOOD, "max_work"),
+        ({"max_depth": 5}, {"x": [[[[[1]]]]], "kernel_size": 1}, "max_depth"),
+        (
+            {"max_inflight_bytes": 1000, "max_body_bytes": 1000},
+            {"x": X, "kernel_size": 1, "padding": 5},
+            "max_inflight_bytes",
+        ),
+    ],
+    ids=["elements", "work", "depth", "inflight"],
+)
+def test_each_limit_is_kept_and_named(client_of, settings, body, setting):
+    reply = client_of(**settings).post("/v1/max_pool/forward", json=body)
+    assert limit_of(reply) == {"setting": setting, "value": settings[setting]}
+    assert f"({setting})" in reply.json()["detail"]
+
+
+def test_limits_do_not_refuse_what_just_fits(client_of):
+    plan = poolgrad.plan("max_pool", (1, 2, 2, 1), kernel_size=2)
+    client = client_of(max_elements=4, max_output_bytes=4, max_work=plan.cost, max_depth=5)
+    assert client.post("/v1/max_pool/forward", json=GOOD).status_code == 200
+
+
+# ------------------------------------------------------------------------------------- body bytes
+
+
+def padded(size):
+    text = json.dumps(GOOD).encode()
+    return text + b" " * (size - len(text))
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("size", [1000, 1001, 3_000_000])
+def test_body_bytes(client_of, chunked, size):
+    client = client_of(max_body_bytes=1000)
+    body = padded(size)
+    parts = iter([body[at : at + 50_000] for at in range(0, size, 50_000)])
+    reply = client.post("/v1/max_pool/forward", content=parts if chunked else body, headers=JSON)
+    if size == 1000:
+        assert reply.status_code == 200
+        assert reply.json()["y"] == [[[[4.0]]]]
+    else:
+        assert limit_of(reply, 413) == {"setting": "max_body_bytes", "value": 1000}
+        if size > 100_000:
+            # What was not read may not be taken for the next request.
+            assert reply.headers["connection"] == "close"
+    assert client.post("/v1/max_pool/forward", json=GOOD).status_code == 200
+    assert client.app.state.service.memory.used == 0
+
+
+def connect(client):
+    sock = socket.create_connection(("127.0.0.1", client.base_url.port), timeout=20)
+    return sock, sock.makefile("rb")
+
+
+def head(**headers):
+    lines = [b"POST /v1/max_pool/forward HTTP/1.1", b"Host: a", b"Content-Type: application/json"]
+    lines += [f"{name}: {value}".encode() for name, value in headers.items()]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def test_content_length_is_judged_before_any_byte_is_read(client_of):
+    sock, reader = connect(client_of(max_body_bytes=1000))
+    with sock, reader:
+        sock.sendall(head(**{"Content-Length": 1001, "Expect": "100-continue"}))
+        # Not "100 Continue": the client need not send the body at all.
+        assert reader.readline().startswith(b"HTTP/1.1 413 ")
+
+
+def test_expectations_are_met(client_of):
+    sock, reader = connect(client_of())
+    body = json.dumps(GOOD).encode()
+    with sock, reader:
+        sock.sendall(head(**{"Content-Length": len(body), "Expect": "100-continue"}))
+        assert reader.readline().startswith(b"HTTP/1.1 100 ")
+        assert reader.readline() == b"\r\n"
+        sock.sendall(body)
+        assert reader.readline().startswith(b"HTTP/1.1 200 ")
+
+
+def test_chunks_of_one_byte(client):
+    body = json.dumps(GOOD).encode()
+    reply = client.post(
+        "/v1/max_pool/forward",
+        content=(body[at : at + 1] for at in range(len(body))),
+        headers=JSON,
+    )
+    assert reply.json()["y"] == [[[[4.0]]]]
+
+
+def test_a_slow_body_times_out(client_of):
+    client = client_of(body_timeout=0.3)
+    sock, reader = connect(client)
+    with sock, reader:
+        sock.sendall(head(**{"Content-Length": 100}) + b'{"x": ')
+        assert reader.readline().startswith(b"HTTP/1.1 408 ")
+        assert b"connection: close\r\n" in iter(reader.readline, b"\r\n")
+    assert client.app.state.service.memory.used == 0
+
+
+def test_slow_headers_time_out(client_of):
+    sock, reader = connect(client_of(header_timeout=0.2))
+    with sock, reader:
+        sock.sendall(b"GET /version HTTP/1.1\r\nHost:")
+        found = b""
+        with contextlib.suppress(ConnectionError):
+            found = reader.read()
+        assert found == b""
+
+
+def test_headers_without_end_are_refused(client_of):
+    sock, reader = connect(client_of())
+    with sock, reader:
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            sock.sendall(b"GET /version HTTP/1.1\r\nHost: a\r\n")
+            while sent < 1000:
+                sock.sendall(b"x-%d: " % sent + b"a" * 60_000 + b"\r\n")
+                sent += 1
+        assert sent < 1000
+
+
+def test_large_bodies_do_not_count_as_headers(client):
+    for _ in range(3):
+        body = padded(2_000_000)
+        assert client.post("/v1/max_pool/forward", content=body, headers=JSON).status_code == 200
+
+
+def test_connections_are_bounded(client_of):
+    client = client_of(max_connections=3)
+    assert client.get("/version").status_code == 200  # keeps one
+    answered = 0
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            sock, reader = connect(client)
+            stack.enter_context(sock)
+            stack.enter_context(reader)
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+                answered += reader.readline().startswith(b"HTTP/1.1 200")
+    assert answered == 2
+
+
+def test_a_client_that_goes_away_leaves_nothing(client_of):
+    client = client_of()
+    memory = client.app.state.service.memory
+    sock, reader = connect(client)
+    with sock, reader:
+        sock.sendall(head(**{"Content-Length": 1000}) + b" " * 500)
+        wait_for(lambda: memory.used == 500)
+    wait_for(lambda: memory.used == 0)
+
+
+def wait_for(happened):
+    end = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# --------------------------------------------------------------------------------------- overload
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Make all jobs wait until the returned event is set, and count those that began."""
+    opened, answer = threading.Event(), routes.answer
+    opened.begun = []
+
+    def waiting(*arguments):
+        opened.begun.append(1)
+        assert opened.wait(20)
+        return answer(*arguments)
+
+    monkeypatch.setattr(routes, "answer", waiting)
+    yield opened
+    opened.set()
+
+
+def test_overload_is_told_and_passes(client_of, gate, in_background):
+    client = client_of(workers=1, queue_size=2)
+    url = str(client.base_url.join("/v1/max_pool/forward"))
+    work = client.app.state.service.work
+    taken = [in_background(url, GOOD) for _ in range(3)]
+    wait_for(lambda: work.occupied == 3)
+    for _ in range(3):
+        reply = client.post("/v1/max_pool/forward", json=GOOD)
+        assert reply.status_code == 503
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert int(reply.headers["retry-after"]) >= 1
+        assert "queue_size" in reply.json()["detail"]
+    # A busy service is neither dead nor unready.
+    assert client.get("/health/live").status_code == 200
+    assert client.get("/health/ready").status_code == 200
+    gate.set()
+    assert [future.result().status_code for future in taken] == [200] * 3
+    assert client.post("/v1/max_pool/forward", json=GOOD).status_code == 200
+    wait_for(lambda: work.occupied == 0)
+    assert client.app.state.service.memory.used == 0
+
+
+def test_a_request_that_times_out_keeps_its_slot_until_its_thread_ends(client_of, gate):
+    client = client_of(workers=1, queue_size=1, request_timeout=0.2)
+    service = client.app.state.service
+    reply = client.post("/v1/max_pool/forward", json=GOOD)
+    assert reply.status_code == 503
+    assert "request_timeout" in reply.json()["detail"]
+    # The thread is still at it, so its slot and its body are still taken.
+    assert service.work.occupied == 1
+    assert service.memory.used == len(json.dumps(GOOD, separators=(",", ":")))
+    # One that only waited leaves the queue as it times out.
+    assert client.post("/v1/max_pool/forward", json=GOOD).status_code == 503
+    wait_for(lambda: service.work.occupied == 1)
+    assert len(gate.begun) == 1
+    gate.set()
+    wait_for(lambda: service.work.occupied == 0)
+    wait_for(lambda: service.memory.used == 0)
+    assert client.post("/v1/max_pool/forward", json=GOOD).status_code == 200
+
+
+def test_bodies_of_all_requests_are_counted_together(client_of, gate, in_background):
+    client = client_of(max_inflight_bytes=10_000, max_body_bytes=8_000, workers=1)
+    service = client.app.state.service
+    url = str(client.base_url.join("/v1/max_pool/forward"))
+    first = in_background(url, GOOD | {"padding": [0] * 2}, headers={"X-Request-ID": "first"})
+    body = json.dumps(GOOD) + " " * 7_900
+    second = threading.Thread(
+        target=lambda: client.post("/v1/max_pool/forward", content=body, headers=JSON)
+    )
+    second.start()
+    wait_for(lambda: service.work.occupied == 2)
+    held = service.memory.used
+    assert held > 7_900
+    with httpx.Client(base_url=client.base_url) as other:
+        for content in (body, iter([body.encode()])):
+            reply = other.post("/v1/max_pool/forward", content=content, headers=JSON)
+            assert reply.status_code == 503
+            assert "max_inflight_bytes" in reply.json()["detail"]
+            assert "retry-after" in reply.headers
+    assert service.memory.used == held
+    gate.set()
+    assert first.result().status_code == 200
+    second.join(20)
+    wait_for(lambda: service.memory.used == 0)
+
+
+def test_a_reply_is_counted_until_it_is_taken(client_of):
+    client = client_of(reply_timeout=20)
+    memory = client.app.state.service.memory
+    body = json.dumps({"x": X, "kernel_size": 1, "padding": 1200, "encoding": "base64"}).encode()
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", client.base_url.port))
+    with sock:
+        sock.sendall(head(**{"Content-Length": len(body)}) + body)
+        # 2402 * 2402 * 4 bytes as base64, not one of them read by the client
+        wait_for(lambda: 30_000_000 < memory.used < 31_000_000)
+    wait_for(lambda: memory.used == 0)
+
+
+def test_a_reply_that_is_never_taken_is_given_up(client_of):
+    client = client_of(reply_timeout=0.3)
+    memory = client.app.state.service.memory
+    body = json.dumps({"x": X, "kernel_size": 1, "padding": 1200, "encoding": "base64"}).encode()
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", client.base_url.port))
+    with sock:
+        sock.sendall(head(**{"Content-Length": len(body)}) + body)
+        wait_for(lambda: memory.used > 30_000_000)
+        wait_for(lambda: memory.used == 0)
+
+
+def test_leases():
+    memory = Memory(10)
+    a, b = memory.lease(), memory.lease()
+    a.grow(6)
+    with pytest.raises(Problem) as caught:
+        b.grow(5)
+    assert caught.value.status == 503
+    b.grow(4)
+    a.settle(9)  # what was estimated too low is there all the same
+    assert memory.used == 13
+    a.release()
+    a.release()
+    assert memory.used == 4
+
+
+def test_digit_bombs_are_refused_in_time(client):
+    bomb = b'{"kernel_size": 2, "x": [[[%s]]]}' % (b"9" * 10_000_000)
+    reply = client.post("/v1/max_pool/forward", content=bomb, headers=JSON)
+    assert reply.status_code == 422, reply.text
+    bomb = b'{"x": [[[1]]], "kernel_size": %s}' % (b"9" * 10_000_000)
+    reply = client.post("/v1/max_pool/forward", content=bomb, headers=JSON)
+    assert reply.status_code == 422, reply.text
