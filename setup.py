@@ -38,6 +38,7 @@ DIRECTIVES = {
     "embedsignature": True,
     "freethreading_compatible": True,
     "linetrace": TRACE,
+    "show_performance_hints": not DEBUG,  # checks are slow, and meant to be
 }
 
 

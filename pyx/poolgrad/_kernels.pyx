@@ -28,8 +28,28 @@ cdef extern from *:
     #else
     #define poolgrad_fetch_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
     #endif
+
+    /* A choice between two numbers by their bits. Of two plain conditionals in a row, GCC 12 makes
+       branches, and a loop over them is no vector any more. */
+    #include <stdint.h>
+    #include <string.h>
+    #define POOLGRAD_CHOOSE(name, real, bits)                                                  \
+        static inline real name(int condition, real yes, real no) {                            \
+            bits mask = -(bits)condition, y, n;                                                \
+            memcpy(&y, &yes, sizeof y);                                                        \
+            memcpy(&n, &no, sizeof n);                                                         \
+            n = (y & mask) | (n & ~mask);                                                      \
+            memcpy(&no, &n, sizeof n);                                                         \
+            return no;                                                                         \
+        }
+    POOLGRAD_CHOOSE(poolgrad_choose_float, float, int32_t)
+    POOLGRAD_CHOOSE(poolgrad_choose_double, double, int64_t)
     """
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
+    float poolgrad_choose_float(bint condition, float yes, float no) noexcept nogil
+    double poolgrad_choose_double(bint condition, double yes, double no) noexcept nogil
+
+from libc.string cimport memcpy
 
 cdef extern from "math.h":
     const float INFINITY
@@ -67,6 +87,11 @@ cdef enum:
     STEP      # between them
     FIRST     # taps cut off in front
     NEEDED    # row i: whether cell `low + i` is a tap of any window of the tile
+    IN_RUN    # whether the window is one of a `Run`
+
+# Rows of a width with a longer period than this are done window by window.
+cdef enum:
+    MOST_RUNS = 8
 
 cdef struct Tile:
     Py_ssize_t plane
@@ -156,7 +181,7 @@ cdef void unfold(
     Py_ssize_t axis,
     Py_ssize_t low,
     Py_ssize_t high,
-    Py_ssize_t[:, :, ::1] windows,     # OUT (3, any, 5): rows 0 .. high - low - 1 of the axis
+    Py_ssize_t[:, :, ::1] windows,     # OUT (3, any, 6): rows 0 .. high - low - 1 of the axis
 ) noexcept nogil:
     """Write the clipped taps of windows `low` .. `high` - 1."""
     cdef Py_ssize_t o, start, count, first
@@ -200,7 +225,7 @@ cdef void transpose(
     Py_ssize_t axis,
     Py_ssize_t low,
     Py_ssize_t high,
-    Py_ssize_t[:, :, ::1] windows,     # OUT (3, any, 5): rows 0 .. high - low - 1 of the axis
+    Py_ssize_t[:, :, ::1] windows,     # OUT (3, any, 6): rows 0 .. high - low - 1 of the axis
 ) noexcept nogil:
     """Write, for each cell `low` .. `high` - 1, the windows of which it is a tap.
 
@@ -264,75 +289,272 @@ cdef inline bint is_identity(
     )
 
 
-# ------------------------------------------------------------------------------------ one fold
+# ----------------------------------------------------------------------------------- vectors
+#
+# Innermost loops, on pointers: passing a memoryview copies 200 bytes, as long as many a vector.
+# Whoever takes a pointer calls `check` for the far end of what will be used behind it.
+
+
+cdef inline void check(const real[:, :, :, ::1] x, Spot at) noexcept nogil:
+    """Have the debug build, and only that, check that a place is inside an array."""
+    cdef real _ = x[at.plane, at.depth, at.height, at.column]
+
+
+cdef inline real join(bint largest, real best, real value) noexcept nogil:
+    """Return the larger of two values, the first of equal ones or NaNs, or their sum."""
+    if not largest:
+        return best + value
+    if real is float:
+        return poolgrad_choose_float(beats(value, best), value, best)
+    else:
+        return poolgrad_choose_double(beats(value, best), value, best)
+
+
+cdef inline void fold_as(
+    bint largest,                      # a constant to the compiler: two copies of each loop
+    const real *x,                     # IN
+    Py_ssize_t step,
+    Py_ssize_t count,
+    Py_ssize_t n,
+    real *y,                           # OUT
+) noexcept nogil:
+    cdef Py_ssize_t i, _
+    cdef const real *second
+    cdef const real *third
+    if count == 0:
+        for i in range(n):
+            y[i] = -INFINITY if largest else 0
+        return
+    # Several vectors at a time, so that y is stored less often. The order of a sum stays.
+    if count == 1:
+        memcpy(y, x, n * sizeof(real))
+        return
+    second = x + step
+    if count == 2:
+        for i in range(n):
+            y[i] = join(largest, x[i], second[i])
+        return
+    third = second + step
+    for i in range(n):
+        y[i] = join(largest, join(largest, x[i], second[i]), third[i])
+    x = third
+    for _ in range((count - 3) // 2):
+        second = x + step
+        x = second + step
+        for i in range(n):
+            y[i] = join(largest, join(largest, y[i], second[i]), x[i])
+    if count % 2 == 0:
+        x += step
+        for i in range(n):
+            y[i] = join(largest, y[i], x[i])
 
 
 cdef void fold(
-    Mode mode,
-    const real[:, :, :, ::1] x,        # IN
-    const index[:, :, :, ::1] carried,  # IN, ARGMAX: the argmax so far of each value of x
-    Spot at,
-    Spot step,
+    bint largest,
+    const real *x,                     # IN: `count` vectors of length `n`, `step` apart
+    Py_ssize_t step,
     Py_ssize_t count,
     Py_ssize_t n,
-    Py_ssize_t first,                  # ARGMAX: position of the first vector's tap on the axis
-    Py_ssize_t weight,                 # ARGMAX: what a tap of this axis counts; 0: nothing carried
-    real[:, :, :, ::1] y,              # OUT
-    index[:, :, :, ::1] argmax,        # OUT, ARGMAX: position of each value in its box of taps
-    Spot to,
+    real *y,                           # OUT: their largest elements, or their sums
 ) noexcept nogil:
-    """Combine `count` vectors of length `n`, `step` apart from `at` on, into one at `to`."""
-    cdef Py_ssize_t i, t
+    """Combine vectors into one."""
+    if largest:
+        fold_as(True, x, step, count, n, y)
+    else:
+        fold_as(False, x, step, count, n, y)
+
+
+cdef void fold_argmax(
+    const real *x,                     # IN: `count` vectors of length `n`, `step` apart
+    const int *carried,                # IN: the argmax so far of each value; NULL: none yet
+    Py_ssize_t step,
+    Py_ssize_t count,
+    Py_ssize_t n,
+    Py_ssize_t first,                  # position of the first vector's tap on its axis
+    Py_ssize_t weight,                 # what a tap of this axis counts in an argmax
+    real *y,                           # OUT: their largest elements
+    int *argmax,                       # OUT: and where these are in their boxes of taps
+) noexcept nogil:
+    """As `fold` for the largest, with its position."""
+    cdef Py_ssize_t i, _
+    cdef int position = <int>(first * weight)
     cdef real value, best
-    cdef index position, kept
+    cdef int kept
     cdef bint replace
     if count == 0:
         for i in range(n):
-            y[to.plane, to.depth, to.height, to.column + i] = \
-                -INFINITY if mode <= ARGMAX else 0
-        if mode == ARGMAX:
-            for i in range(n):
-                argmax[to.plane, to.depth, to.height, to.column + i] = <index>-1
+            y[i] = -INFINITY
+            argmax[i] = -1
         return
-    for i in range(n):
-        y[to.plane, to.depth, to.height, to.column + i] = \
-            x[at.plane, at.depth, at.height, at.column + i]
-    if mode == ARGMAX:
+    memcpy(y, x, n * sizeof(real))
+    if carried == NULL:
         for i in range(n):
-            argmax[to.plane, to.depth, to.height, to.column + i] = <index>(
-                first * max(weight, 1)
-                + (carried[at.plane, at.depth, at.height, at.column + i] if weight else 0)
-            )
-    for t in range(1, count):
-        at.depth += step.depth
-        at.height += step.height
-        at.column += step.column
-        if mode == ARGMAX:
-            position = <index>((first + t) * max(weight, 1))
+            argmax[i] = position
+    else:
+        for i in range(n):
+            argmax[i] = carried[i] + position
+    for _ in range(1, count):
+        x += step
+        position += <int>weight
+        if carried == NULL:
             for i in range(n):
-                value = x[at.plane, at.depth, at.height, at.column + i]
-                best = y[to.plane, to.depth, to.height, to.column + i]
-                kept = argmax[to.plane, to.depth, to.height, to.column + i]
+                value, best, kept = x[i], y[i], argmax[i]
                 replace = beats(value, best)
-                y[to.plane, to.depth, to.height, to.column + i] = value if replace else best
-                argmax[to.plane, to.depth, to.height, to.column + i] = <index>(
-                    (position + carried[at.plane, at.depth, at.height, at.column + i]
-                     if weight else position)
-                    if replace else kept
-                )
-        elif mode == MAX:
-            for i in range(n):
-                value = x[at.plane, at.depth, at.height, at.column + i]
-                best = y[to.plane, to.depth, to.height, to.column + i]
-                y[to.plane, to.depth, to.height, to.column + i] = \
-                    value if beats(value, best) else best
+                y[i] = value if replace else best
+                argmax[i] = position if replace else kept
         else:
+            carried += step
             for i in range(n):
-                y[to.plane, to.depth, to.height, to.column + i] += \
-                    x[at.plane, at.depth, at.height, at.column + i]
+                value, best, kept = x[i], y[i], argmax[i]
+                replace = beats(value, best)
+                y[i] = value if replace else best
+                argmax[i] = carried[i] + position if replace else kept
+
+
+cdef void narrow(const int *wide, Py_ssize_t n, index *argmax) noexcept nogil:
+    """Store an argmax in the caller's dtype."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        argmax[i] = <index>wide[i]
 
 
 # ------------------------------------------------------------------------------ one tile, reduced
+
+
+cdef struct Run:
+    # Windows first, first + every, ... of a row: the same count and step, starts `hop` apart.
+    Py_ssize_t first
+    Py_ssize_t every
+    Py_ssize_t many
+    Py_ssize_t hop
+
+
+cdef void sweep(
+    Mode mode,
+    const real *x,                     # IN: a row
+    Py_ssize_t pitch,                  # columns from cell to cell of x
+    Py_ssize_t channels,               # of which so many matter
+    const Py_ssize_t[:, :, ::1] windows,   # IN: the windows along the width
+    Py_ssize_t width,                  # so many
+    const Run *runs,                   # IN: those that lie regularly, if `pitch` is `channels`
+    Py_ssize_t n_runs,
+    real *y,                           # OUT: a row
+    Py_ssize_t y_pitch,                # columns from cell to cell of y
+    int *argmax,                       # OUT, ARGMAX: a row, cell beside cell
+    real *values,                      # WORK: a row
+    int *places,                       # WORK, ARGMAX: a row
+) noexcept nogil:
+    """Reduce a row along the width."""
+    cdef Py_ssize_t w, k, first, start, count, step, front, length, gap
+    cdef real *to
+    cdef int *which
+    for k in range(n_runs):
+        first = runs[k].first
+        start = windows[2, first, START] * channels
+        count, front = windows[2, first, COUNT], windows[2, first, FIRST]
+        step = windows[2, first, STEP] * channels
+        # All the windows between the first and the last, whether there are such or not: one
+        # long vector. Then every `hop`-th of it is a result, for every `every`-th window.
+        length = ((runs[k].many - 1) * runs[k].hop + 1) * channels
+        to = values
+        which = places
+        if runs[k].hop == 1 and runs[k].every == 1:
+            to = y + first * channels
+            which = argmax + first * channels
+        if mode == ARGMAX:
+            fold_argmax(x + start, NULL, step, count, length, front, 1, to, which)
+        else:
+            fold(mode == MAX, x + start, step, count, length, to)
+        if to == values:
+            gap = runs[k].hop * channels
+            step = runs[k].every * channels
+            spread(values, gap, runs[k].many, channels, y + first * channels, step)
+            if mode == ARGMAX:
+                spread(places, gap, runs[k].many, channels, argmax + first * channels, step)
+    for w in range(width):
+        if windows[2, w, IN_RUN] and n_runs:
+            continue
+        start = windows[2, w, START] * pitch
+        count, step = windows[2, w, COUNT], windows[2, w, STEP] * pitch
+        if mode == ARGMAX:
+            fold_argmax(x + start, NULL, step, count, channels, windows[2, w, FIRST], 1,
+                        y + w * y_pitch, argmax + w * channels)
+        else:
+            fold(mode == MAX, x + start, step, count, channels, y + w * y_pitch)
+
+
+ctypedef fused element:
+    float
+    double
+    int
+
+
+cdef void spread(
+    const element *x,                  # IN
+    Py_ssize_t gap,                    # from cell to cell of x
+    Py_ssize_t cells,
+    Py_ssize_t channels,
+    element *y,                        # OUT
+    Py_ssize_t step,                   # from cell to cell of y
+) noexcept nogil:
+    """Copy cells that lie a fixed distance apart to where they lie another distance apart."""
+    cdef Py_ssize_t i, c
+    if channels == 1:
+        for i in range(cells):
+            y[i * step] = x[i * gap]
+    elif channels == 3:
+        for i in range(cells):
+            for c in range(3):
+                y[i * step + c] = x[i * gap + c]
+    else:
+        for i in range(cells):
+            for c in range(channels):
+                y[i * step + c] = x[i * gap + c]
+
+
+cdef Py_ssize_t find_runs(
+    Py_ssize_t[:, :, ::1] windows,     # INOUT: the windows along the width; column IN_RUN
+    Py_ssize_t width,
+    Py_ssize_t every,
+    Py_ssize_t channels,
+    Run *runs,                         # OUT (MOST_RUNS)
+) noexcept nogil:
+    """Find windows that lie regularly, where doing them in one go is worth it."""
+    cdef Py_ssize_t r, w, k, count, first, many, hop, n = 0
+    for w in range(width):
+        windows[2, w, IN_RUN] = False
+    if every > MOST_RUNS:
+        return 0
+    for r in range(min(every, width)):
+        # The most taps of any: that of the windows that are not clipped.
+        count = 0
+        for k in range((width - r + every - 1) // every):
+            count = max(count, windows[2, r + k * every, COUNT])
+        first = r
+        while first < width and windows[2, first, COUNT] < count:
+            first += every
+        if first + every >= width:
+            continue
+        hop = windows[2, first + every, START] - windows[2, first, START]
+        many = 1
+        w = first + every
+        while (
+            w < width and windows[2, w, COUNT] == count
+            and windows[2, w, START] - windows[2, w - every, START] == hop
+        ):
+            many += 1
+            w += every
+        # Neighbours in memory are one vector at any number of channels. Else vectors of 8 are
+        # long enough by themselves, and a wide hop would waste most of the long vector.
+        if many < 4 or count == 0 or hop < 1 or not (
+            hop == 1 and every == 1 or channels < 8 and hop <= 4
+        ):
+            continue
+        runs[n] = Run(first, every, many, hop)
+        n += 1
+        for k in range(many):
+            windows[2, first + k * every, IN_RUN] = True
+    return n
 
 
 cdef void count_taps(
@@ -349,6 +571,84 @@ cdef void count_taps(
         counts[axis, o - low] = <double>max(1, count)
 
 
+cdef void divide(
+    const real *x,                     # IN: a row; may be y
+    Py_ssize_t pitch,                  # columns from cell to cell of x
+    double outer,                      # the divisor, but for its factor along the width
+    const double[:, ::1] counts,       # IN: that factor, at `counts[2, w]`
+    Py_ssize_t width,
+    Py_ssize_t channels,
+    real *y,                           # OUT: a row
+    Py_ssize_t y_pitch,
+) noexcept nogil:
+    """Divide each cell of a row by its window's divisor."""
+    cdef Py_ssize_t i, w = 0, many, length
+    cdef real divisor
+    while w < width:
+        # Neighbours mostly have the same divisor: one long vector.
+        many = 1
+        if pitch == channels and y_pitch == channels:
+            while w + many < width and counts[2, w + many] == counts[2, w]:
+                many += 1
+        divisor = <real>(outer * counts[2, w])
+        length = many * channels
+        for i in range(length):
+            y[w * y_pitch + i] = x[w * pitch + i] / divisor
+        w += many
+
+
+cdef void stack(
+    Mode mode,
+    real[:, :, :, ::1] work,           # IN: reduced rows or planes; OUT: planes
+    int[:, :, :, ::1] carry,           # the same, ARGMAX
+    Spot at,                           # IN: the first tap there
+    Spot step,                         # from tap to tap there
+    Py_ssize_t count,
+    Py_ssize_t first,
+    Py_ssize_t weight,
+    Py_ssize_t length,                 # columns of y that are neighbours
+    Py_ssize_t stretches,              # so many times
+    bint last,                         # whether the result goes to y
+    Spot to_work,                      # else there
+    real[:, :, :, ::1] y,              # OUT
+    index[:, :, :, ::1] argmax,        # OUT, ARGMAX
+    Spot to_y,
+    Py_ssize_t y_pitch,                # from stretch to stretch of y
+    int[:, ::1] places,                # WORK (2, any), ARGMAX
+) noexcept nogil:
+    """Reduce a row along the height or the depth."""
+    cdef Py_ssize_t k
+    cdef Py_ssize_t hop = (step.depth * work.shape[2] + step.height) * work.shape[3]
+    cdef const real *row = NULL
+    cdef const int *carried = NULL
+    cdef real *to
+    cdef int *which
+    if not last:
+        length, stretches = length * stretches, 1
+    for k in range(stretches):
+        if count:
+            row = &work[at.plane, at.depth, at.height, k * length]
+            check(work, Spot(at.plane, at.depth + (count - 1) * step.depth,
+                             at.height + (count - 1) * step.height, (k + 1) * length - 1))
+        if last:
+            to = &y[to_y.plane, to_y.depth, to_y.height, to_y.column + k * y_pitch]
+        else:
+            to = &work[to_work.plane, to_work.depth, to_work.height, 0]
+        if mode != ARGMAX:
+            fold(mode == MAX, row, hop, count, length, to)
+            continue
+        if count:
+            carried = &carry[at.plane, at.depth, at.height, k * length]
+        if last:
+            which = &places[1, 0]
+        else:
+            which = &carry[to_work.plane, to_work.depth, to_work.height, 0]
+        fold_argmax(row, carried, hop, count, length, first, weight, to, which)
+        if last:
+            narrow(which, length, &argmax[to_y.plane, to_y.depth, to_y.height,
+                                          to_y.column + k * y_pitch])
+
+
 cdef void reduce_tile(
     Mode mode,
     const real[:, :, :, ::1] x,        # IN: x, or dy for the ADJOINT
@@ -362,13 +662,14 @@ cdef void reduce_tile(
     Spot origin,                       # where the tile starts in y and argmax
     Py_ssize_t y_pitch,                # columns from cell to cell there
     real[:, :, :, ::1] work,           # WORK (2, ...): reduced rows; then reduced planes
-    index[:, :, :, ::1] carry,         # WORK, ARGMAX: the same shape
-    real[:, :, :, ::1] line,           # WORK (1, 1, 1, any), ADJOINT: one row, divided
+    int[:, :, :, ::1] carry,           # WORK, ARGMAX: the same shape
+    real[:, ::1] lines,                # WORK (2, any): a divided row; a row of any window
+    int[:, ::1] places,                # WORK (2, any), ARGMAX: as the latter; and a row of argmax
     double[:, ::1] counts,             # WORK (3, any), MEAN and ADJOINT
-    Py_ssize_t[:, :, ::1] windows,     # WORK (3, any, 5)
+    Py_ssize_t[:, :, ::1] windows,     # WORK (3, any, 6)
 ) noexcept nogil:
     """Reduce all windows of a tile, or, as the ADJOINT, sum what covers each cell of it."""
-    cdef Py_ssize_t axis, d, h, w, c, _, start
+    cdef Py_ssize_t axis, d, h, w, c, n_runs, row_pitch
     cdef Py_ssize_t[3] low
     cdef Py_ssize_t[3] high
     cdef Py_ssize_t depth = tile.high[0] - tile.low[0]
@@ -377,12 +678,17 @@ cdef void reduce_tile(
     cdef Py_ssize_t dense = width * tile.channels
     cdef bint flat_depth = is_identity(taps, 0)
     cdef bint flat_height = is_identity(taps, 1)
+    cdef bint last
     # A row of y is one stretch of memory if the tile has all channels, else one for each cell.
     cdef bint whole = tile.channels == y_pitch
     cdef Py_ssize_t stretches = 1 if whole else width
     cdef Py_ssize_t length = dense if whole else tile.channels
-    cdef Spot at, to, step
-    cdef double divisor
+    cdef const real *row
+    cdef real *to
+    cdef int *which
+    cdef Run[MOST_RUNS] runs
+    cdef Spot at, to_work, to_y
+    cdef bint empty = False
 
     for axis in range(3):
         if mode == ADJOINT:
@@ -391,97 +697,95 @@ cdef void reduce_tile(
             unfold(taps, axis, tile.low[axis], tile.high[axis], windows)
         if axis < 2 or mode == ADJOINT:
             mark(axis, tile.high[axis] - tile.low[axis], windows, &low[axis], &high[axis])
+        if mode == ARGMAX:
+            for w in range(tile.high[axis] - tile.low[axis]):
+                empty = empty or windows[axis, w, COUNT] == 0
         if mode == MEAN:
             count_taps(divisors, axis, tile.low[axis], tile.high[axis], counts)
         elif mode == ADJOINT:
             count_taps(divisors, axis, low[axis], high[axis], counts)
+    row_pitch = pitch
+    if mode == ADJOINT:
+        row_pitch = tile.channels
+        for w in range(width):
+            windows[2, w, START] -= low[2]
+    n_runs = 0
+    if row_pitch == tile.channels and (whole or not (flat_depth and flat_height)):
+        n_runs = find_runs(windows, width, taps[2, 0, ADVANCE] if mode == ADJOINT else 1,
+                           tile.channels, runs)
 
     for d in range(low[0], high[0]):
         if not windows[0, d - low[0], NEEDED]:
             continue
 
         # Width: row (d, h) of x -> a row of the work, or of y if that is all.
+        last = flat_depth and flat_height
         for h in range(low[1], high[1]):
             if not windows[1, h - low[1], NEEDED]:
                 continue
             if mode == ADJOINT:
-                for w in range(low[2], high[2]):
-                    divisor = (counts[0, d - low[0]] * counts[1, h - low[1]]
-                               * counts[2, w - low[2]])
-                    for c in range(tile.channels):
-                        line[0, 0, 0, (w - low[2]) * tile.channels + c] = \
-                            x[tile.plane, d, h, w * pitch + tile.channel + c] / <real>divisor
-            to = Spot(0, d - low[0], h - low[1], 0)
-            if flat_depth and flat_height:
-                to = Spot(origin.plane, origin.depth + to.depth, origin.height + to.height,
-                          origin.column)
-            for w in range(width):
-                start = windows[2, w, START]
-                step = Spot(0, 0, 0, windows[2, w, STEP] * pitch)
-                at = Spot(tile.plane, d, h, start * pitch + tile.channel)
-                if mode == ADJOINT:
-                    step = Spot(0, 0, 0, windows[2, w, STEP] * tile.channels)
-                    at = Spot(0, 0, 0, (start - low[2]) * tile.channels)
-                if flat_depth and flat_height:
-                    fold(mode, line if mode == ADJOINT else x, carry, at, step,
-                         windows[2, w, COUNT], tile.channels, windows[2, w, FIRST], 0,
-                         y, argmax, to)
-                    to.column += y_pitch
-                else:
-                    fold(mode, line if mode == ADJOINT else x, carry, at, step,
-                         windows[2, w, COUNT], tile.channels, windows[2, w, FIRST], 0,
-                         work, carry, to)
-                    to.column += tile.channels
+                row = &lines[0, 0]
+                divide(&x[tile.plane, d, h, low[2] * pitch + tile.channel], pitch,
+                       counts[0, d - low[0]] * counts[1, h - low[1]], counts, high[2] - low[2],
+                       tile.channels, &lines[0, 0], tile.channels)
+            else:
+                row = &x[tile.plane, d, h, tile.channel]
+                check(x, Spot(tile.plane, d, h, taps[2, 0, SIZE] * pitch - 1))
+            if last:
+                check(y, Spot(origin.plane, origin.depth + d - low[0], origin.height + h - low[1],
+                              origin.column + (width - 1) * y_pitch + tile.channels - 1))
+                to = &y[origin.plane, origin.depth + d - low[0], origin.height + h - low[1],
+                        origin.column]
+                which = &places[1, 0] if mode == ARGMAX else NULL
+            else:
+                check(work, Spot(0, d - low[0], h - low[1], dense - 1))
+                to = &work[0, d - low[0], h - low[1], 0]
+                which = &carry[0, d - low[0], h - low[1], 0] if mode == ARGMAX else NULL
+            sweep(mode, row, row_pitch, tile.channels, windows, width, runs, n_runs, to,
+                  y_pitch if last else tile.channels, which, &lines[1, 0],
+                  &places[0, 0] if mode == ARGMAX else NULL)
+            if last and mode == ARGMAX:
+                for w in range(stretches):
+                    narrow(which + w * length, length,
+                           &argmax[origin.plane, origin.depth + d - low[0],
+                                   origin.height + h - low[1], origin.column + w * y_pitch])
 
         # Height: the rows of plane d -> a plane of the work, or of y if depth has nothing to do.
-        if flat_height:
-            continue
-        for h in range(height):
-            step = Spot(0, 0, windows[1, h, STEP], 0)
-            at = Spot(0, d - low[0], windows[1, h, START] - low[1], 0)
-            if flat_depth:
-                to = Spot(origin.plane, origin.depth + d - low[0], origin.height + h,
-                          origin.column)
-                for _ in range(stretches):
-                    fold(mode, work, carry, at, step, windows[1, h, COUNT], length,
-                         windows[1, h, FIRST], box[2], y, argmax, to)
-                    at.column += length
-                    to.column += y_pitch
-            else:
-                to = Spot(1, d - low[0], h, 0)
-                fold(mode, work, carry, at, step, windows[1, h, COUNT], dense,
-                     windows[1, h, FIRST], box[2], work, carry, to)
+        if not flat_height:
+            for h in range(height):
+                at = Spot(0, d - low[0], windows[1, h, START] - low[1], 0)
+                to_work = Spot(1, d - low[0], h, 0)
+                to_y = Spot(origin.plane, origin.depth + d - low[0], origin.height + h,
+                            origin.column)
+                stack(mode, work, carry, at, Spot(0, 0, windows[1, h, STEP], 0),
+                      windows[1, h, COUNT], windows[1, h, FIRST], box[2], length, stretches,
+                      flat_depth, to_work, y, argmax, to_y, y_pitch, places)
 
     # Depth: the planes -> y.
     if not flat_depth:
         for d in range(depth):
             for h in range(height):
-                step = Spot(0, windows[0, d, STEP], 0, 0)
                 at = Spot(0 if flat_height else 1, windows[0, d, START] - low[0], h, 0)
-                to = Spot(origin.plane, origin.depth + d, origin.height + h, origin.column)
-                for _ in range(stretches):
-                    fold(mode, work, carry, at, step, windows[0, d, COUNT], length,
-                         windows[0, d, FIRST], box[1] * box[2], y, argmax, to)
-                    at.column += length
-                    to.column += y_pitch
+                to_y = Spot(origin.plane, origin.depth + d, origin.height + h, origin.column)
+                stack(mode, work, carry, at, Spot(0, windows[0, d, STEP], 0, 0),
+                      windows[0, d, COUNT], windows[0, d, FIRST], box[1] * box[2], length,
+                      stretches, True, to_y, y, argmax, to_y, y_pitch, places)
 
-    if mode == MEAN or mode == ARGMAX:
-        for d in range(depth):
-            for h in range(height):
+    for d in range(depth):
+        for h in range(height):
+            at = Spot(origin.plane, origin.depth + d, origin.height + h, origin.column)
+            if mode == MEAN:
+                divide(&y[at.plane, at.depth, at.height, at.column], y_pitch,
+                       counts[0, d] * counts[1, h], counts, width, tile.channels,
+                       &y[at.plane, at.depth, at.height, at.column], y_pitch)
+            elif mode == ARGMAX and empty:
+                # What was carried through an axis without taps means nothing.
                 for w in range(width):
-                    at = Spot(origin.plane, origin.depth + d, origin.height + h,
-                              origin.column + w * y_pitch)
-                    if mode == MEAN:
-                        divisor = counts[0, d] * counts[1, h] * counts[2, w]
+                    if not (windows[0, d, COUNT] and windows[1, h, COUNT]
+                            and windows[2, w, COUNT]):
                         for c in range(tile.channels):
-                            y[at.plane, at.depth, at.height, at.column + c] /= <real>divisor
-                    elif (
-                        windows[0, d, COUNT] == 0 or windows[1, h, COUNT] == 0
-                        or windows[2, w, COUNT] == 0
-                    ):
-                        # What was carried through an axis without taps means nothing.
-                        for c in range(tile.channels):
-                            argmax[at.plane, at.depth, at.height, at.column + c] = <index>-1
+                            argmax[at.plane, at.depth, at.height,
+                                   at.column + w * y_pitch + c] = <index>-1
 
 
 def reduce(
@@ -496,8 +800,9 @@ def reduce(
     real[:, :, :, ::1] y,              # OUT
     index[:, :, :, ::1] argmax,        # OUT
     real[:, :, :, ::1] work,
-    index[:, :, :, ::1] carry,
-    real[:, :, :, ::1] line,
+    int[:, :, :, ::1] carry,
+    real[:, ::1] lines,
+    int[:, ::1] places,
     double[:, ::1] counts,
     Py_ssize_t[:, :, ::1] windows,
 ):
@@ -509,7 +814,7 @@ def reduce(
             origin = Spot(tile.plane, tile.low[0], tile.low[1],
                           tile.low[2] * shape[4] + tile.channel)
             reduce_tile(mode, x, shape[4], taps, divisors, box, &tile, y, argmax, origin,
-                        shape[4], work, carry, line, counts, windows)
+                        shape[4], work, carry, lines, places, counts, windows)
 
 
 # ------------------------------------------------------------------------ gradient of a maximum
@@ -574,8 +879,9 @@ def max_backward(
     real[:, :, :, ::1] y,              # WORK (1, ...): the windows that reach a tile
     index[:, :, :, ::1] argmax,        # WORK, the same shape
     real[:, :, :, ::1] work,           # WORK, as in `reduce_tile`, and all that follow
-    index[:, :, :, ::1] carry,
-    real[:, :, :, ::1] line,
+    int[:, :, :, ::1] carry,
+    real[:, ::1] lines,
+    int[:, ::1] places,
     double[:, ::1] counts,
     Py_ssize_t[:, :, ::1] unfolded,
 ):
@@ -583,17 +889,22 @@ def max_backward(
     cdef Tile tile, windows
     cdef Spot origin
     cdef Py_ssize_t axis, d, h, w, c, channels = shape[4]
+    cdef bint reached
     with nogil:
         while take(ticket, sizes, shape, &tile):
             windows = tile
+            reached = True
             for axis in range(3):
                 touching(taps, axis, tile.low[axis], tile.high[axis],
                          &windows.low[axis], &windows.high[axis])
+                reached = reached and windows.low[axis] < windows.high[axis]
             for d in range(tile.low[0], tile.high[0]):
                 for h in range(tile.low[1], tile.high[1]):
                     for w in range(tile.low[2], tile.high[2]):
                         for c in range(tile.channels):
                             dx[tile.plane, d, h, w * channels + tile.channel + c] = 0
+            if not reached:
+                continue
             if saved.shape[0]:
                 origin = Spot(tile.plane, windows.low[0], windows.low[1],
                               windows.low[2] * channels + tile.channel)
@@ -601,7 +912,7 @@ def max_backward(
             else:
                 origin = Spot(0, 0, 0, 0)
                 reduce_tile(ARGMAX, x, channels, taps, taps, box, &windows, y, argmax, origin,
-                            tile.channels, work, carry, line, counts, unfolded)
+                            tile.channels, work, carry, lines, places, counts, unfolded)
                 scatter(dy, argmax, origin, tile.channels, taps, box, &windows, &tile,
                         channels, dx)
 

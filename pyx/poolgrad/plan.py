@@ -30,7 +30,7 @@ from poolgrad.arrays import (
 from poolgrad.errors import DtypeError, ParameterError, ShapeError, show
 from poolgrad.geometry import Axis, axes_of, boolean, integer
 from poolgrad.operations import OPERATIONS
-from poolgrad.tiling import Tiling, tile
+from poolgrad.tiling import Task, Tiling, tile
 
 __all__ = ["Plan", "plan"]
 
@@ -142,8 +142,10 @@ class Plan:
     @property
     def workspace_bytes(self) -> int:
         """The bytes that one thread needs beside x and the results, forward or backward."""
+        backward: Task = "search" if OPERATIONS[self.op].has_argmax else "adjoint"
+        tasks: tuple[Task, ...] = ("forward", backward)
         return max(
-            tiling.bytes(self.dtype.itemsize, self._argmax_itemsize) for tiling in self._tilings
+            self._tiling(task).bytes(self.dtype.itemsize, self._argmax_itemsize) for task in tasks
         )
 
     @cached_property
@@ -454,36 +456,34 @@ class Plan:
     def _box(self) -> npt.NDArray[np.intp]:
         return np.array([axis.kernel for axis in self._axes3], np.intp)
 
+    def _tiling(self, task: Task) -> Tiling:
+        """Return how the result of a task is cut up; made once."""
+        found = self._tilings.get(task)
+        if found is None:
+            itemsize = self.dtype.itemsize + (4 if OPERATIONS[self.op].has_argmax else 0)
+            found = tile(self._axes3, self._planes_and_channels[1], itemsize, task)
+            self._tilings[task] = found
+        return found
+
     @cached_property
-    def _tilings(self) -> tuple[Tiling, Tiling]:
-        """The tilings of y and of dx."""
-        argmax = OPERATIONS[self.op].has_argmax
-        forward, backward = (
-            tile(
-                self._axes3,
-                self._planes_and_channels[1],
-                self.dtype.itemsize + self._argmax_itemsize,
-                argmax=argmax,
-                backward=backward,
-            )
-            for backward in (False, True)
-        )
-        return forward, backward
+    def _tilings(self) -> dict[Task, Tiling]:
+        return {}
 
     def _run(
         self,
         kernel: Any,
         arguments: tuple[Any, ...],
         results: tuple[Array, ...],
-        *,
-        backward: bool,
+        task: Task,
         argmax_dtype: np.dtype[Any] | None,
         num_threads: int,
     ) -> None:
         """Call a kernel on as many threads as the work is worth, each with its own workspace."""
-        tiling = self._tilings[backward]
+        tiling = self._tiling(task)
         planes, channels = self._planes_and_channels
-        depth, height, width = (axis.size if backward else axis.output for axis in self._axes3)
+        depth, height, width = (
+            axis.output if task == "forward" else axis.size for axis in self._axes3
+        )
         used = min(num_threads, max(1, self.cost // STEPS_A_THREAD))
         sizes = list(tiling.sizes)
         if used > 1:
@@ -494,13 +494,10 @@ class Plan:
         ticket = np.zeros(1, np.intp)
 
         def work() -> None:
-            spaces = []
-            for space in (
-                [tiling.around, tiling.work] if backward and argmax_dtype else [tiling.work]
-            ):
-                spaces.append(np.empty(space, self.dtype))
-                carried = (0, 0, 0, 0) if argmax_dtype is None else space
-                spaces.append(np.empty(carried, argmax_dtype or _UINT8))
+            spaces: list[Array] = []
+            if task in ("search", "scatter"):
+                spaces += [np.empty(tiling.around, d) for d in (self.dtype, argmax_dtype)]
+            carried = argmax_dtype is not None
             kernel(
                 *arguments,
                 shape,
@@ -508,9 +505,12 @@ class Plan:
                 ticket,
                 *results,
                 *spaces,
-                np.empty((1, 1, 1, tiling.line), self.dtype),
+                np.empty(tiling.work, self.dtype),
+                np.empty(tiling.work if carried else (0, 0, 0, 0), np.intc),
+                np.empty((2, tiling.line), self.dtype),
+                np.empty((2, tiling.line if carried else 0), np.intc),
                 np.empty((3, tiling.windows), np.float64),
-                np.empty((3, tiling.windows, 5), np.intp),
+                np.empty((3, tiling.windows, 6), np.intp),
             )
 
         threads.run(work, used)
@@ -531,9 +531,9 @@ class Plan:
             _kernels.reduce[self._signature(None if argmax is None else argmax.dtype)],
             (mode, self._cells(source), self._taps, self._divisors, self._box),
             (self._cells(y), _NOTHING if which is None else self._cells(which)),
-            backward=mode == _kernels.Mode.ADJOINT,
-            argmax_dtype=None if argmax is None else argmax.dtype,
-            num_threads=num_threads,
+            "adjoint" if mode == _kernels.Mode.ADJOINT else "forward",
+            None if argmax is None else argmax.dtype,
+            num_threads,
         )
         if y is not target:
             target[...] = y
@@ -558,9 +558,9 @@ class Plan:
                 self._box,
             ),
             (self._cells(written),),
-            backward=True,
-            argmax_dtype=dtype,
-            num_threads=num_threads,
+            "search" if argmax is None else "scatter",
+            dtype,
+            num_threads,
         )
         if written is not dx:
             dx[...] = written

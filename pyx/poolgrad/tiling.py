@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Final
+from typing import Final, Literal
 
 from poolgrad.geometry import Axis
 
-__all__ = ["Tiling", "tile"]
+__all__ = ["Task", "Tiling", "tile"]
 
 Extents = tuple[int, int, int]
 
@@ -36,16 +36,20 @@ class Tiling:
     work: tuple[int, int, int, int]
     #: Gradient of a maximum: the windows that reach the tile.
     around: tuple[int, int, int, int]
-    #: Gradient of an average: elements of one row of dy, divided.
+    #: Elements of one row, as long as any that is needed.
     line: int
     #: Rows of the unfolded tables.
     windows: int
 
     def bytes(self, itemsize: int, argmax_itemsize: int) -> int:
         """Return the bytes of one thread's workspace."""
-        partial = prod(self.work) + prod(self.around)
-        tables = 3 * self.windows * (5 + 1) * 8
-        return partial * (itemsize + argmax_itemsize) + self.line * itemsize + tables
+        tables = 3 * self.windows * (6 + 1) * 8
+        carried = 4 if argmax_itemsize else 0
+        return (
+            prod(self.around) * (itemsize + argmax_itemsize)
+            + (prod(self.work) + 2 * self.line) * (itemsize + carried)
+            + tables
+        )
 
     def finer(self, shape: Extents, channels: int, planes: int, tiles: int) -> list[int]:
         """Return smaller sizes that cut the array into at least `tiles`, where that can be."""
@@ -61,9 +65,11 @@ class Tiling:
         return sizes
 
 
-def tile(
-    axes: tuple[Axis, Axis, Axis], channels: int, itemsize: int, *, argmax: bool, backward: bool
-) -> Tiling:
+#: What is computed: y; dx of an average; dx of a maximum, its argmax found again; the same, saved.
+Task = Literal["forward", "adjoint", "search", "scatter"]
+
+
+def tile(axes: tuple[Axis, Axis, Axis], channels: int, itemsize: int, task: Task) -> Tiling:
     """Choose the tiles of a result, y or dx.
 
     Parameters
@@ -73,20 +79,22 @@ def tile(
     channels : int
         Neighbouring elements of a cell.
     itemsize : int
-        Bytes of a partial result, its argmax included.
-    argmax : bool
-        Whether the operation has one.
-    backward : bool
-        Whether the result is dx.
+        Bytes of a partial result, its place included.
+    task : {"forward", "adjoint", "search", "scatter"}
+        What is computed.
 
     Notes
     -----
     Neighbouring tiles share rows and planes, which both reduce, so low and shallow tiles cost
     time; narrow ones do not. So width and channels are cut first, then depth, then height. The
-    gradient of a maximum finds the argmax of all windows around its tile, so there only channels
-    are cut freely, and the tile is kept as square as can be.
+    gradient of a maximum may have to find the argmax of all windows around its tile, so there only
+    channels are cut freely, and the tile is kept as square as can be. With a saved argmax, there
+    are no partial results at all.
     """
-    shape = tuple(axis.size if backward else axis.output for axis in axes)
+    shape = [axis.output if task == "forward" else axis.size for axis in axes]
+    if task == "scatter":
+        nothing = (0, 0, 0, 0)
+        return Tiling((shape[0], shape[1], shape[2], max(1, channels)), nothing, nothing, 0, 0)
     sizes = [*(min(n, LONGEST) for n in shape), max(1, channels)]
 
     def extents(measure: Callable[[Axis, int], int], inner: Extents) -> Extents:
@@ -95,22 +103,23 @@ def tile(
 
     def tiling() -> Tiling:
         cells: Extents = (sizes[0], sizes[1], sizes[2])
-        outs, around, line = cells, (0, 0, 0, 0), 0
-        if not backward:
+        outs, around = cells, (0, 0, 0, 0)
+        if task == "forward":
             ins = extents(Axis.reach, outs)
-        elif argmax:
+        elif task == "search":
             outs = extents(Axis.covering, cells)
             ins = extents(Axis.reach, outs)
             around = (1, outs[0], outs[1], outs[2] * sizes[3])
         else:
             ins = extents(Axis.covering, outs)
-            line = ins[2] * sizes[3]
         flat = [axis.trivial for axis in axes[:2]]
         levels = 2 - sum(flat)
         height = max(ins[1], outs[1]) if levels == 2 else ins[1]
         work = (levels, ins[0], height, outs[2] * sizes[3]) if levels else (0, 0, 0, 0)
         # Only the gradient of an average looks at the tables of its input along the width.
-        windows = max(*outs, *ins[:2], ins[2] if line else 0)
+        windows = max(*outs, *ins[:2], ins[2] if task == "adjoint" else 0)
+        # A row of y, or of dy, or of all windows of which a strided row takes some.
+        line = max(outs[2], ins[2] if task == "adjoint" or sizes[3] < 8 else 0) * sizes[3]
         return Tiling((*cells, sizes[3]), work, around, line, windows)
 
     def large() -> bool:
@@ -119,7 +128,7 @@ def tile(
 
     row = -(-ROW_BYTES // itemsize)
     cuts = [(2, -(-row // sizes[3])), (3, 64), (0, 1), (1, 1), (2, 1), (3, 16)]
-    if argmax and backward:
+    if task == "search":
         cuts = [(3, 16), (0, 8), (1, 64), (2, 64), (0, 1), (1, 16), (2, 16), (1, 1), (2, 1)]
     for k, least in cuts:
         while sizes[k] > least and large():
