@@ -34,6 +34,6 @@ ENV PATH=/opt/poolgrad/bin:$PATH \
 # By number, so that Kubernetes' runAsNonRoot can tell.
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --start-interval=1s \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['POOLGRAD_SERVICE_PORT']}/health/ready\", timeout=2)"]
 CMD ["poolgrad", "serve"]
