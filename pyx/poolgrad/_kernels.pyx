@@ -49,7 +49,7 @@ cdef extern from *:
     float poolgrad_choose_float(bint condition, float yes, float no) noexcept nogil
     double poolgrad_choose_double(bint condition, double yes, double no) noexcept nogil
 
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cdef extern from "math.h":
     const float INFINITY
@@ -364,6 +364,13 @@ cdef void fold(
         fold_as(False, x, step, count, n, y)
 
 
+cdef inline void challenge(real value, int place, real *best, int *kept) noexcept nogil:
+    """Replace the best value so far, and its place, if `value` beats it."""
+    cdef bint replace = beats(value, best[0])
+    best[0] = join(True, best[0], value)
+    kept[0] = (place & -replace) | (kept[0] & ~-replace)
+
+
 cdef void fold_argmax(
     const real *x,                     # IN: `count` vectors of length `n`, `step` apart
     const int *carried,                # IN: the argmax so far of each value; NULL: none yet
@@ -376,39 +383,59 @@ cdef void fold_argmax(
     int *argmax,                       # OUT: and where these are in their boxes of taps
 ) noexcept nogil:
     """As `fold` for the largest, with its position."""
-    cdef Py_ssize_t i, _
-    cdef int position = <int>(first * weight)
-    cdef real value, best
+    cdef Py_ssize_t i, t
+    cdef int place = <int>(first * weight), second = place + <int>weight
+    cdef int third = second + <int>weight
+    cdef real best
     cdef int kept
-    cdef bint replace
     if count == 0:
         for i in range(n):
             y[i] = -INFINITY
             argmax[i] = -1
         return
-    memcpy(y, x, n * sizeof(real))
+    # Up to three taps at a time. Two loops each, since vectors that are not there cannot be read.
     if carried == NULL:
-        for i in range(n):
-            argmax[i] = position
+        if count == 1:
+            for i in range(n):
+                y[i], argmax[i] = x[i], place
+        elif count == 2:
+            for i in range(n):
+                best, kept = x[i], place
+                challenge(x[step + i], second, &best, &kept)
+                y[i], argmax[i] = best, kept
+        else:
+            for i in range(n):
+                best, kept = x[i], place
+                challenge(x[step + i], second, &best, &kept)
+                challenge(x[2 * step + i], third, &best, &kept)
+                y[i], argmax[i] = best, kept
     else:
-        for i in range(n):
-            argmax[i] = carried[i] + position
-    for _ in range(1, count):
-        x += step
-        position += <int>weight
+        if count == 1:
+            for i in range(n):
+                y[i], argmax[i] = x[i], carried[i] + place
+        elif count == 2:
+            for i in range(n):
+                best, kept = x[i], carried[i] + place
+                challenge(x[step + i], carried[step + i] + second, &best, &kept)
+                y[i], argmax[i] = best, kept
+        else:
+            for i in range(n):
+                best, kept = x[i], carried[i] + place
+                challenge(x[step + i], carried[step + i] + second, &best, &kept)
+                challenge(x[2 * step + i], carried[2 * step + i] + third, &best, &kept)
+                y[i], argmax[i] = best, kept
+    for t in range(3, count):
+        place = <int>((first + t) * weight)
         if carried == NULL:
             for i in range(n):
-                value, best, kept = x[i], y[i], argmax[i]
-                replace = beats(value, best)
-                y[i] = value if replace else best
-                argmax[i] = position if replace else kept
+                best, kept = y[i], argmax[i]
+                challenge(x[t * step + i], place, &best, &kept)
+                y[i], argmax[i] = best, kept
         else:
-            carried += step
             for i in range(n):
-                value, best, kept = x[i], y[i], argmax[i]
-                replace = beats(value, best)
-                y[i] = value if replace else best
-                argmax[i] = carried[i] + position if replace else kept
+                best, kept = y[i], argmax[i]
+                challenge(x[t * step + i], carried[t * step + i] + place, &best, &kept)
+                y[i], argmax[i] = best, kept
 
 
 cdef void narrow(const int *wide, Py_ssize_t n, index *argmax) noexcept nogil:
@@ -820,6 +847,46 @@ def reduce(
 # ------------------------------------------------------------------------ gradient of a maximum
 
 
+cdef void clear(
+    real[:, :, :, ::1] dx,             # OUT
+    Tile *tile,
+    Py_ssize_t channels,
+    Py_ssize_t *cleared,               # INOUT: planes, or rows of a lone plane, that are cleared
+    Py_ssize_t until,
+) noexcept nogil:
+    """Set the planes of a tile to zero, up to `until`; or the rows, if it has a single plane."""
+    cdef Py_ssize_t d, h, w, _
+    cdef bint whole = tile.channels == channels
+    cdef Py_ssize_t width = tile.high[2] - tile.low[2]
+    cdef Py_ssize_t length = width * channels if whole else tile.channels
+    cdef Py_ssize_t[2] low = [tile.low[0], tile.low[1]]
+    cdef Py_ssize_t[2] high = [tile.high[0], tile.high[1]]
+    cdef int axis = 1 if tile.high[0] - tile.low[0] == 1 else 0
+    low[axis] = max(low[axis], cleared[0])
+    high[axis] = min(high[axis], until)
+    cleared[0] = max(cleared[0], until)
+    for d in range(low[0], high[0]):
+        for h in range(low[1], high[1]):
+            w = tile.low[2] * channels + tile.channel
+            for _ in range(1 if whole else width):
+                memset(&dx[tile.plane, d, h, w], 0, length * sizeof(real))
+                w += channels
+
+
+cdef void add_at(
+    real *dx,                          # INOUT: where the window's first tap is, or would be
+    const Py_ssize_t *offsets,         # IN: of each tap
+    const index *argmax,               # IN
+    const real *dy,                    # IN
+    Py_ssize_t n,
+) noexcept nogil:
+    """Add one window's gradients where its argmax points."""
+    cdef Py_ssize_t c
+    for c in range(n):
+        if argmax[c] != <index>-1:
+            dx[offsets[argmax[c]] + c] += dy[c]
+
+
 cdef void scatter(
     const real[:, :, :, ::1] dy,       # IN
     const index[:, :, :, ::1] argmax,  # IN
@@ -827,43 +894,89 @@ cdef void scatter(
     Py_ssize_t pitch,                  # columns from cell to cell there
     const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
     const Py_ssize_t[::1] box,         # IN (3)
+    const Py_ssize_t[::1] offsets,     # IN: how far each tap lies behind the first; or empty
     Tile *windows,                     # IN: the windows to look at
     Tile *tile,                        # IN: the part of dx to add to
     Py_ssize_t channels,
-    real[:, :, :, ::1] dx,             # INOUT
+    real[:, :, :, ::1] dx,             # OUT
+    Py_ssize_t *cleared,               # INOUT: planes, or rows of a lone plane, that are cleared
 ) noexcept nogil:
-    """Add to a tile of dx what of dy points into it."""
-    cdef Py_ssize_t d, h, w, c, i, j, k, at
-    cdef Py_ssize_t front, top, left, dense, column
+    """Add to a tile of dx what of dy points into it.
+
+    Rows are cleared just before the first window that reaches them, while they come into cache.
+    """
+    cdef Py_ssize_t axis, d, h, w, c, i, j, k, at, base
+    cdef Py_ssize_t[3] first
+    cdef Py_ssize_t[3] step
+    cdef Py_ssize_t[3] extent
+    cdef bint[3] inside
+    cdef Py_ssize_t row = dx.shape[3], plane = dx.shape[2] * dx.shape[3]
     cdef unsigned int position, across = <unsigned int>box[2], down = <unsigned int>box[1]
-    cdef Py_ssize_t depth_step = taps[0, 0, STRIDE]
-    cdef Py_ssize_t height_step = taps[1, 0, STRIDE]
-    cdef Py_ssize_t width_step = taps[2, 0, STRIDE]
-    cdef index which
+    cdef bint flat = tile.high[0] - tile.low[0] == 1
+    cdef const index *which
+    cdef const real *gradient
+    cdef real *target = &dx[tile.plane, 0, 0, tile.channel]
+    for axis in range(3):
+        step[axis] = taps[axis, 0, STRIDE]
+        extent[axis] = (box[axis] - 1) * step[axis] + 1
     for d in range(windows.low[0], windows.high[0]):
-        front = first_tap(taps, 0, d)
+        first[0] = first_tap(taps, 0, d)
+        inside[0] = within(tile, 0, dx.shape[1], first[0], extent[0])
+        if not flat:
+            clear(dx, tile, channels, cleared, first[0] + extent[0])
         for h in range(windows.low[1], windows.high[1]):
-            top = first_tap(taps, 1, h)
+            first[1] = first_tap(taps, 1, h)
+            inside[1] = within(tile, 1, dx.shape[2], first[1], extent[1])
+            if flat:
+                clear(dx, tile, channels, cleared, first[1] + extent[1])
             for w in range(windows.low[2], windows.high[2]):
-                left = first_tap(taps, 2, w)
-                dense = origin.column + (w - windows.low[2]) * pitch
-                column = w * channels + tile.channel
+                first[2] = first_tap(taps, 2, w)
+                inside[2] = within(tile, 2, taps[2, 0, SIZE], first[2], extent[2])
+                which = &argmax[origin.plane, origin.depth + d - windows.low[0],
+                                origin.height + h - windows.low[1],
+                                origin.column + (w - windows.low[2]) * pitch]
+                gradient = &dy[tile.plane, d, h, w * channels + tile.channel]
+                if inside[0] and inside[1] and inside[2] and offsets.shape[0]:
+                    base = first[0] * plane + first[1] * row + first[2] * channels
+                    add_at(target + base, &offsets[0], which, gradient, tile.channels)
+                    continue
                 for c in range(tile.channels):
-                    which = argmax[origin.plane, origin.depth + d - windows.low[0],
-                                   origin.height + h - windows.low[1], dense + c]
-                    if which == <index>-1:
+                    if which[c] == <index>-1:
                         continue
-                    position = <unsigned int>which
-                    k = left + <Py_ssize_t>(position % across) * width_step
+                    position = <unsigned int>which[c]
+                    k = first[2] + <Py_ssize_t>(position % across) * step[2]
                     position = position // across
-                    j = top + <Py_ssize_t>(position % down) * height_step
-                    i = front + <Py_ssize_t>(position // down) * depth_step
+                    j = first[1] + <Py_ssize_t>(position % down) * step[1]
+                    i = first[0] + <Py_ssize_t>(position // down) * step[0]
                     if (
                         tile.low[0] <= i < tile.high[0] and tile.low[1] <= j < tile.high[1]
                         and tile.low[2] <= k < tile.high[2]
                     ):
                         at = k * channels + tile.channel + c
-                        dx[tile.plane, i, j, at] += dy[tile.plane, d, h, column + c]
+                        dx[tile.plane, i, j, at] += gradient[c]
+
+
+cdef inline Py_ssize_t parts(Tile whole, Py_ssize_t axis, Py_ssize_t size) noexcept nogil:
+    """Return the number of parts of at most `size` that an axis of a tile has."""
+    return (whole.high[axis] - whole.low[axis] + size - 1) // size
+
+
+cdef inline void next_part(
+    Tile whole, Py_ssize_t axis, Py_ssize_t size, Py_ssize_t i, Tile *slab
+) noexcept nogil:
+    """Set an axis of a slab to the `i`-th of these parts."""
+    slab.low[axis] = whole.low[axis] + i * size
+    slab.high[axis] = min(whole.high[axis], slab.low[axis] + size)
+
+
+cdef inline bint within(
+    Tile *tile, Py_ssize_t axis, Py_ssize_t size, Py_ssize_t first, Py_ssize_t extent
+) noexcept nogil:
+    """Whether all taps of a window that are inside the input are inside the tile too."""
+    return (
+        tile.low[axis] == 0 and tile.high[axis] == size
+        or tile.low[axis] <= first and first + extent <= tile.high[axis]
+    )
 
 
 def max_backward(
@@ -872,11 +985,12 @@ def max_backward(
     const index[:, :, :, ::1] saved,   # IN: the argmax; without planes: to be found again
     const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
     const Py_ssize_t[::1] box,         # IN (3)
+    const Py_ssize_t[::1] offsets,     # IN: how far each tap lies behind the first in dx; or empty
     const Py_ssize_t[::1] shape,       # IN (5): planes, depth, height, width, channels of dx
     const Py_ssize_t[::1] sizes,       # IN (4): a tile's depth, height, width, channels
     Py_ssize_t[::1] ticket,            # INOUT (1), shared by the threads
     real[:, :, :, ::1] dx,             # OUT
-    real[:, :, :, ::1] y,              # WORK (1, ...): the windows that reach a tile
+    real[:, :, :, ::1] y,              # WORK (1, ...): a slab of the windows that reach a tile
     index[:, :, :, ::1] argmax,        # WORK, the same shape
     real[:, :, :, ::1] work,           # WORK, as in `reduce_tile`, and all that follow
     int[:, :, :, ::1] carry,
@@ -886,38 +1000,51 @@ def max_backward(
     Py_ssize_t[:, :, ::1] unfolded,
 ):
     """Make tile after tile of dx until none is left."""
-    cdef Tile tile, windows
+    cdef Tile tile, windows, slab
     cdef Spot origin
-    cdef Py_ssize_t axis, d, h, w, c, channels = shape[4]
-    cdef bint reached
+    cdef Py_ssize_t axis, d, h, w, cleared, channels = shape[4]
     with nogil:
         while take(ticket, sizes, shape, &tile):
+            cleared = 0
             windows = tile
-            reached = True
             for axis in range(3):
                 touching(taps, axis, tile.low[axis], tile.high[axis],
                          &windows.low[axis], &windows.high[axis])
-                reached = reached and windows.low[axis] < windows.high[axis]
-            for d in range(tile.low[0], tile.high[0]):
-                for h in range(tile.low[1], tile.high[1]):
-                    for w in range(tile.low[2], tile.high[2]):
-                        for c in range(tile.channels):
-                            dx[tile.plane, d, h, w * channels + tile.channel + c] = 0
-            if not reached:
-                continue
             if saved.shape[0]:
                 origin = Spot(tile.plane, windows.low[0], windows.low[1],
                               windows.low[2] * channels + tile.channel)
-                scatter(dy, saved, origin, channels, taps, box, &windows, &tile, channels, dx)
+                scatter(dy, saved, origin, channels, taps, box, offsets, &windows, &tile,
+                        channels, dx, &cleared)
             else:
+                slab = windows
                 origin = Spot(0, 0, 0, 0)
-                reduce_tile(ARGMAX, x, channels, taps, taps, box, &windows, y, argmax, origin,
-                            tile.channels, work, carry, lines, places, counts, unfolded)
-                scatter(dy, argmax, origin, tile.channels, taps, box, &windows, &tile,
-                        channels, dx)
+                for d in range(parts(windows, 0, y.shape[1])):
+                    next_part(windows, 0, y.shape[1], d, &slab)
+                    for h in range(parts(windows, 1, y.shape[2])):
+                        next_part(windows, 1, y.shape[2], h, &slab)
+                        for w in range(parts(windows, 2, y.shape[3] // sizes[3])):
+                            next_part(windows, 2, y.shape[3] // sizes[3], w, &slab)
+                            reduce_tile(ARGMAX, x, channels, taps, taps, box, &slab, y, argmax,
+                                        origin, tile.channels, work, carry, lines, places,
+                                        counts, unfolded)
+                            scatter(dy, argmax, origin, tile.channels, taps, box, offsets, &slab,
+                                    &tile, channels, dx, &cleared)
+            clear(dx, &tile, channels, &cleared, max(tile.high[0], tile.high[1]))
 
 
 # ------------------------------------------------------------------------------- argmax by itself
+
+
+cdef inline bint all_below(
+    const index *argmax, Py_ssize_t n, Py_ssize_t taps
+) noexcept nogil:
+    """Whether each value is none or the position of one of so many taps."""
+    cdef Py_ssize_t i
+    cdef int bad = 0
+    cdef index limit = <index>taps  # at most the value that says none
+    for i in range(n):
+        bad |= (argmax[i] != <index>-1) & ((argmax[i] >= limit) | (argmax[i] < 0))
+    return not bad
 
 
 def first_bad(
@@ -928,6 +1055,7 @@ def first_bad(
 ):
     """Return the flat place of the first value that is neither none nor a real tap, or -1."""
     cdef Py_ssize_t n, d, h, w, c, k, position, start, bad = -1
+    cdef Py_ssize_t taps_in_all = box[0] * box[1] * box[2]
     cdef Py_ssize_t width = argmax.shape[3] // channels if channels else 0
     cdef Py_ssize_t[3] first
     cdef Py_ssize_t[3] count
@@ -940,6 +1068,11 @@ def first_bad(
                     clip(taps, 1, h, &start, &count[1], &first[1])
                     for w in range(width):
                         clip(taps, 2, w, &start, &count[2], &first[2])
+                        if (
+                            count[0] == box[0] and count[1] == box[1] and count[2] == box[2]
+                            and all_below(&argmax[n, d, h, w * channels], channels, taps_in_all)
+                        ):
+                            continue
                         for c in range(channels):
                             which = argmax[n, d, h, w * channels + c]
                             if which == <index>-1:

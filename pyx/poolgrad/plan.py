@@ -28,7 +28,7 @@ from poolgrad.arrays import (
     check_bytes,
 )
 from poolgrad.errors import DtypeError, ParameterError, ShapeError, show
-from poolgrad.geometry import Axis, axes_of, boolean, integer
+from poolgrad.geometry import LIMIT, Axis, axes_of, boolean, integer
 from poolgrad.operations import OPERATIONS
 from poolgrad.tiling import Task, Tiling, tile
 
@@ -38,6 +38,9 @@ LAYOUTS: Final = ("channels_last", "channels_first")
 
 #: Element steps below which a further thread costs more than it saves (it takes about 50 us).
 STEPS_A_THREAD: Final = 150_000
+
+#: Taps up to which their offsets are kept in a table, which should stay in the L1 cache.
+MOST_OFFSETS: Final = 2048
 
 _SIGNATURES: Final = {
     np.dtype(np.float32): "float",
@@ -456,6 +459,25 @@ class Plan:
     def _box(self) -> npt.NDArray[np.intp]:
         return np.array([axis.kernel for axis in self._axes3], np.intp)
 
+    @cached_property
+    def _offsets(self) -> npt.NDArray[np.intp]:
+        """How many elements of dx each tap lies behind its window's first one.
+
+        Empty where a table would be large, or would hold what no array can reach.
+        """
+        _, height, width = self._axes3
+        cell = max(1, self._planes_and_channels[1])
+        cells = (height.size * width.size * cell, width.size * cell, cell)
+        span = sum(a.extent * n for a, n in zip(self._axes3, cells, strict=True))
+        if prod(self.kernel_size) > MOST_OFFSETS or span > LIMIT:
+            return np.empty(0, np.intp)
+        steps = (
+            np.arange(axis.kernel) * axis.dilation * n
+            for axis, n in zip(self._axes3, cells, strict=True)
+        )
+        d, h, w = np.ix_(*steps)
+        return np.ascontiguousarray((d + h + w).ravel(), np.intp)
+
     def _tiling(self, task: Task) -> Tiling:
         """Return how the result of a task is cut up; made once."""
         found = self._tilings.get(task)
@@ -496,7 +518,7 @@ class Plan:
         def work() -> None:
             spaces: list[Array] = []
             if task in ("search", "scatter"):
-                spaces += [np.empty(tiling.around, d) for d in (self.dtype, argmax_dtype)]
+                spaces += [np.empty(tiling.slab, d) for d in (self.dtype, argmax_dtype)]
             carried = argmax_dtype is not None
             kernel(
                 *arguments,
@@ -556,6 +578,7 @@ class Plan:
                 np.empty((0, 0, 0, 0), dtype) if argmax is None else self._cells(argmax),
                 self._taps,
                 self._box,
+                self._offsets,
             ),
             (self._cells(written),),
             "search" if argmax is None else "scatter",

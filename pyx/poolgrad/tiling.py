@@ -19,6 +19,9 @@ Extents = tuple[int, int, int]
 #: Bytes of partial results that a tile aims at: well inside the L2 cache of current cores.
 TILE_BYTES: Final = 128 * 1024
 
+#: Bytes that they may take before tiles are made so low that most rows are reduced twice.
+MOST_BYTES: Final = 512 * 1024
+
 #: The longest side of a tile, since the tables unfolded for it should stay in cache too.
 LONGEST: Final = 2048
 
@@ -34,8 +37,8 @@ class Tiling:
     sizes: tuple[int, int, int, int]
     #: Partial results: rows reduced along the width, then planes reduced along the height too.
     work: tuple[int, int, int, int]
-    #: Gradient of a maximum: the windows that reach the tile.
-    around: tuple[int, int, int, int]
+    #: Gradient of a maximum: so many windows have their argmax found at a time, or none.
+    slab: tuple[int, int, int, int]
     #: Elements of one row, as long as any that is needed.
     line: int
     #: Rows of the unfolded tables.
@@ -46,7 +49,7 @@ class Tiling:
         tables = 3 * self.windows * (6 + 1) * 8
         carried = 4 if argmax_itemsize else 0
         return (
-            prod(self.around) * (itemsize + argmax_itemsize)
+            prod(self.slab) * (itemsize + argmax_itemsize)
             + (prod(self.work) + 2 * self.line) * (itemsize + carried)
             + tables
         )
@@ -86,32 +89,28 @@ def tile(axes: tuple[Axis, Axis, Axis], channels: int, itemsize: int, task: Task
     Notes
     -----
     Neighbouring tiles share rows and planes, which both reduce, so low and shallow tiles cost
-    time; narrow ones do not. So width and channels are cut first, then depth, then height. The
-    gradient of a maximum may have to find the argmax of all windows around its tile, so there only
-    channels are cut freely, and the tile is kept as square as can be. With a saved argmax, there
-    are no partial results at all.
+    time; narrow ones do not. So width and channels are cut first, then depth, then height.
+
+    The gradient of a maximum needs no partial results where the argmax was saved. Where it must be
+    found again, that is done slab by slab of windows, in row-major order for the sums' sake: a
+    slab has several planes only if these are whole, and several rows only if these are.
     """
-    shape = [axis.output if task == "forward" else axis.size for axis in axes]
+    cells = (axes[0].size, axes[1].size, axes[2].size)
+    nothing = (0, 0, 0, 0)
     if task == "scatter":
-        nothing = (0, 0, 0, 0)
-        return Tiling((shape[0], shape[1], shape[2], max(1, channels)), nothing, nothing, 0, 0)
-    sizes = [*(min(n, LONGEST) for n in shape), max(1, channels)]
+        return Tiling((*cells, max(1, channels)), nothing, nothing, 0, 0)
+    shape = cells if task == "adjoint" else tuple(axis.output for axis in axes)
+    sizes = [*shape, max(1, channels)]
+    if task != "search":
+        sizes[:3] = [min(n, LONGEST) for n in shape]
 
     def extents(measure: Callable[[Axis, int], int], inner: Extents) -> Extents:
         depth, height, width = (measure(a, n) for a, n in zip(axes, inner, strict=True))
         return depth, height, width
 
     def tiling() -> Tiling:
-        cells: Extents = (sizes[0], sizes[1], sizes[2])
-        outs, around = cells, (0, 0, 0, 0)
-        if task == "forward":
-            ins = extents(Axis.reach, outs)
-        elif task == "search":
-            outs = extents(Axis.covering, cells)
-            ins = extents(Axis.reach, outs)
-            around = (1, outs[0], outs[1], outs[2] * sizes[3])
-        else:
-            ins = extents(Axis.covering, outs)
+        outs: Extents = (sizes[0], sizes[1], sizes[2])
+        ins = extents(Axis.covering if task == "adjoint" else Axis.reach, outs)
         flat = [axis.trivial for axis in axes[:2]]
         levels = 2 - sum(flat)
         height = max(ins[1], outs[1]) if levels == 2 else ins[1]
@@ -120,17 +119,33 @@ def tile(axes: tuple[Axis, Axis, Axis], channels: int, itemsize: int, task: Task
         windows = max(*outs, *ins[:2], ins[2] if task == "adjoint" else 0)
         # A row of y, or of dy, or of all windows of which a strided row takes some.
         line = max(outs[2], ins[2] if task == "adjoint" or sizes[3] < 8 else 0) * sizes[3]
-        return Tiling((*cells, sizes[3]), work, around, line, windows)
+        if task == "search":
+            slab = (1, outs[0], outs[1], outs[2] * sizes[3])
+            return Tiling((*cells, sizes[3]), work, slab, line, windows)
+        return Tiling((*outs, sizes[3]), work, nothing, line, windows)
 
-    def large() -> bool:
-        now = tiling()
-        return (prod(now.work) + prod(now.around) + now.line) * itemsize > TILE_BYTES
+    def cut(size_of: int, least: int, budget: int) -> None:
+        while sizes[size_of] > least:
+            now = tiling()
+            if (prod(now.work) + prod(now.slab) + now.line) * itemsize <= budget:
+                return
+            sizes[size_of] = max(least, (sizes[size_of] + 1) // 2)
 
-    row = -(-ROW_BYTES // itemsize)
-    cuts = [(2, -(-row // sizes[3])), (3, 64), (0, 1), (1, 1), (2, 1), (3, 16)]
+    depth, height, width, channel = range(4)
+    # Rows that neighbours share should stay the smaller part of those that a tile reduces.
+    tall = max(1, 2 * (axes[1].extent // axes[1].stride - 1))
+    row = -(-ROW_BYTES // (itemsize * sizes[channel]))
     if task == "search":
-        cuts = [(3, 16), (0, 8), (1, 64), (2, 64), (0, 1), (1, 16), (2, 16), (1, 1), (2, 1)]
-    for k, least in cuts:
-        while sizes[k] > least and large():
-            sizes[k] = max(least, (sizes[k] + 1) // 2)
+        for size_of, least in ((channel, 64), (depth, 1), (height, tall)):
+            cut(size_of, least, TILE_BYTES)
+        if sizes[height] == 1:
+            cut(width, row, TILE_BYTES)
+        cut(channel, 16, TILE_BYTES)
+        for size_of in (height, width, channel):
+            cut(size_of, 1, MOST_BYTES)
+    else:
+        for size_of, least in ((width, row), (channel, 64), (depth, 1), (height, tall)):
+            cut(size_of, least, TILE_BYTES)
+        for size_of, least in ((height, 1), (width, 1), (channel, 16)):
+            cut(size_of, least, MOST_BYTES)
     return tiling()
