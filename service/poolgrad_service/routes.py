@@ -79,9 +79,12 @@ def _checked_plan(
         raise poolgrad.ShapeError(f"{given}{colon}{rest}") from None
 
 
-def _check_budget(settings: Settings, n_bytes: int, work: int) -> None:
+def _check_budget(settings: Settings, plan: poolgrad.Plan, n_bytes: int, work: int) -> None:
     if n_bytes > settings.max_output_bytes:
         raise over_limit("", "output bytes", n_bytes, "max_output_bytes", settings.max_output_bytes)
+    workspace, most = plan.workspace_bytes * settings.num_threads, settings.max_workspace_bytes
+    if workspace > most:
+        raise over_limit("", "workspace bytes", workspace, "max_workspace_bytes", most)
     if work > settings.max_work:
         raise over_limit("", "element steps", work, "max_work", settings.max_work)
 
@@ -173,7 +176,7 @@ def _forward(
     plan = _checked_plan(call, x.shape, x.array.dtype, members, "x")
     with_argmax = members.get("return_argmax", False)
     results = plan.output_bytes + with_argmax * plan.argmax_bytes
-    _check_budget(settings, results, plan.cost)
+    _check_budget(settings, plan, results, plan.cost)
     text = text_bytes(plan.dtype, _elements(plan), form)
     if with_argmax and plan.argmax_dtype is not None:
         text += text_bytes(plan.argmax_dtype, _elements(plan), form)
@@ -206,7 +209,7 @@ def _backward(
     # The argmax is found again where it is not given, and kept for as long as dx is made.
     finds_argmax = call.operation.has_argmax and "argmax" not in arrays
     results = plan.input_bytes + return_y * plan.output_bytes + finds_argmax * plan.argmax_bytes
-    _check_budget(settings, results, plan.cost * (1 + (return_y or finds_argmax)))
+    _check_budget(settings, plan, results, plan.cost * (1 + (return_y or finds_argmax)))
     elements = int(plan.input_bytes // plan.dtype.itemsize) + return_y * _elements(plan)
     _reserve_reply(settings, reserve, results, text_bytes(plan.dtype, elements, form))
     threads = settings.num_threads

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     max_output_bytes: Bytes = Field(
         ByteSize(64 * 2**20), description="bytes of y, argmax and dx of one request, together"
     )
+    max_workspace_bytes: Bytes = Field(
+        ByteSize(64 * 2**20), description="bytes of partial results of one request, all threads"
+    )
     max_work: Count = Field(
         10**10, description="element steps of one request, as `Plan.cost` counts them"
     )

@@ -126,3 +126,20 @@ def test_importing_the_library_needs_numpy_only():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_each_setting_is_documented_with_its_default(name):
+    field = Settings.model_fields[name]
+    text = (ROOT / "docs" / "service.md").read_text()
+    default = r"[^`|]+" if field.default_factory else re.escape(f"`{field.default!r}`")
+    assert re.search(rf"^\| `{name}` \| {default} \|", text, re.MULTILINE)
+
+
+def test_service_page_shows_true_replies(client):
+    text = (ROOT / "docs" / "service.md").read_text()
+    shown = re.findall(r"^\$ (curl .*)\n(\{.*\})$", text, re.MULTILINE)
+    assert len(shown) >= 3
+    for line, reply in shown:
+        ((route, headers, body),) = curls(f"$ {line}")
+        assert client.post(route, headers=headers, content=body).text == reply

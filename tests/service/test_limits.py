@@ -113,6 +113,7 @@ def test_output_bytes_are_counted_together(client_of):
     [
         ({"max_elements": 3}, GOOD, "max_elements"),
         ({"max_work": 1}, GOOD, "max_work"),
+        ({"max_workspace_bytes": 1}, GOOD, "max_workspace_bytes"),
         ({"max_depth": 5}, {"x": [[[[[1]]]]], "kernel_size": 1}, "max_depth"),
         (
             {"max_inflight_bytes": 1000, "max_body_bytes": 1000},
@@ -120,7 +121,7 @@ def test_output_bytes_are_counted_together(client_of):
             "max_inflight_bytes",
         ),
     ],
-    ids=["elements", "work", "depth", "inflight"],
+    ids=["elements", "work", "workspace", "depth", "inflight"],
 )
 def test_each_limit_is_kept_and_named(client_of, settings, body, setting):
     reply = client_of(**settings).post("/v1/max_pool/forward", json=body)
