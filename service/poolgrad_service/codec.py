@@ -264,7 +264,8 @@ class _Reader:
 
     def small(self, start: int, end: int, where: str) -> Any:
         """Return the value of a short JSON text that is not nested too deeply."""
-        text = bytes(self.body[start:end])
+        # Given bytes, `json` would guess at their encoding.
+        text = self.body[start:end].decode()
 
         def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
             found = dict(items)
@@ -277,7 +278,8 @@ class _Reader:
         try:
             return json.loads(text, object_pairs_hook=pairs, parse_constant=_no_constant)
         except json.JSONDecodeError as error:
-            raise unreadable(f"{error.msg} at byte {start + error.pos}") from None
+            at = start + len(text[: error.pos].encode())
+            raise unreadable(f"{error.msg} at byte {at}") from None
 
     def field(self, pointer: str, at: int) -> tuple[Any, int]:
         """Return the value of a member that is no array, and its end."""
@@ -564,10 +566,13 @@ class _Reader:
             depth = after
 
     def reread(self, text: bytes, start: int, name: str, *, ragged: bool) -> Any:
-        """Find out why a text was refused: it is no JSON, or a number is out of range."""
+        """Find out why a text was refused: it is no JSON, or a number is out of range.
+
+        It has no strings but those of non-finite numbers, so bytes and characters are the same.
+        """
         try:
             return json.loads(
-                text,
+                text.decode(),
                 parse_float=_finite,
                 parse_int=_finite_int,
                 parse_constant=_no_constant,

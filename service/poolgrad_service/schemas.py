@@ -222,27 +222,29 @@ class Call:
         errors: list[tuple[str, str]] = [
             (f"/{name}", self._unknown(name)) for name in arrays if name not in self.arrays
         ]
+        # pydantic would do this too, but not for a name that holds half a character.
+        known = {name: value for name, value in fields.items() if name in self.model.model_fields}
+        for name in fields.keys() - known.keys():
+            shown = show(name)[1:-1]
+            pointer = "/" + shown.replace("~", "~0").replace("/", "~1")
+            errors.append((pointer, self._unknown(name)))
         if self.arrays and self.arrays[0] not in arrays:
             name = self.arrays[0]
             errors.append((f"/{name}", f"{name}: the array is missing"))
         try:
-            checked = self.model.model_validate(dict(fields))
+            checked = self.model.model_validate(known)
         except ValidationError as error:
             for item in error.errors(include_url=False):
                 name = str(item["loc"][0])
-                shown = show(name)[1:-1]
-                pointer = "/" + shown.replace("~", "~0").replace("/", "~1")
-                if item["type"] == "extra_forbidden":
-                    message = self._unknown(name)
-                elif item["type"] == "missing":
-                    message = f"{shown}: a value is missing"
+                if item["type"] == "missing":
+                    message = f"{name}: a value is missing"
                 elif item["type"] == "literal_error":
                     message = (
-                        f"{shown}: {show(item['input'])} is not one of {item['ctx']['expected']}"
+                        f"{name}: {show(item['input'])} is not one of {item['ctx']['expected']}"
                     )
                 else:
-                    message = f"{shown}: {item['msg']}"
-                errors.append((pointer, message))
+                    message = f"{name}: {item['msg']}"
+                errors.append((f"/{name}", message))
             checked = None
         if errors or checked is None:
             raise Problem(422, "; ".join(message for _, message in errors[:4]), errors[:16])

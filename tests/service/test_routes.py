@@ -553,3 +553,28 @@ def test_without_the_documents_page(client_of):
     client = client_of(docs=False)
     problem(client.get("/docs"), 404)
     assert client.get("/openapi.json").status_code == 200
+
+
+# Texts that `json` and pydantic stumble over: bytes that look like UTF-16, and half a character.
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"\x00xy": [[[1]]], "kernel_size": 1}', 400),
+        (b'{"x": [[[1]]], "kernel_size": [\x0011]}', 400),
+        (b'{"x": [[[1]]], "kernel_size": "\x0011"}', 400),
+        (b'{"x": {"shape": [1,1,1], "dtype": "float32", "data": [\x00 1]}, "kernel_size": 1}', 400),
+        (b'{"x": [\x00[[1]]], "kernel_size": 1}', 400),
+        ('{"x": [[[\u00e9]]], "kernel_size": 1}'.encode(), 400),
+        ('{"x": [[[1]]], "kernel_size": 1, "\u00e9": [\u00e9]}'.encode(), 400),
+        (b'{"x": [[[1]]], "kernel_size": 1, "\\ud800": true}', 422),
+        (b'{"x": [[[1]]], "kernel_size": 1, "layout": "\\ud800"}', 422),
+        (b'{"x": [[[1]]], "kernel_size": 1, "padding": "\\udc00"}', 422),
+        (b'{"x": {"shape": [1,1,1], "dtype": "\\ud800", "data": [1]}, "kernel_size": 1}', 422),
+    ],
+)
+def test_odd_texts_are_refused(client, body, status):
+    reply = client.post(
+        "/v1/max_pool/forward", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert reply.status_code == status, reply.text
+    assert reply.json()["error"] == reply.json()["detail"]
