@@ -12,7 +12,7 @@ ENGINE ?= $(shell command -v docker || command -v podman)
 BIN = .venv/bin
 SOURCES = pyproject.toml setup.py $(wildcard pyx/poolgrad/*.pyx)
 
-.PHONY: help run test test-debug test-torch format check image image-run clean
+.PHONY: help run test test-baseline test-debug test-torch format check image image-run clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -30,6 +30,9 @@ run: .venv/service.stamp ## Build, and serve on 127.0.0.1:8000.
 
 test: .venv/test.stamp ## Run the tests.
 	$(BIN)/python -m pytest
+
+test-baseline: .venv/test.stamp ## Run the library's tests on the kernels for any CPU.
+	POOLGRAD_ISA=baseline $(BIN)/python -m pytest -m 'not slow' tests/library
 
 test-torch: .venv/test.stamp .venv/torch.stamp ## Compare with PyTorch, which this installs.
 	$(BIN)/python -m pytest -m torch

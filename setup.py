@@ -5,6 +5,7 @@ every index, POOLGRAD_TRACE lets coverage see the kernels, POOLGRAD_ANNOTATE wri
 """
 
 import os
+import sysconfig
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -27,6 +28,11 @@ FLAGS = {
     "msvc": ["/O2", "/fp:precise"],
 }
 
+#: Builds of the kernels beside the baseline, on x86-64 with GCC or Clang; see `poolgrad.dispatch`.
+ISA_FLAGS = {"poolgrad._kernels_avx2": ["-mavx2"]}
+
+ISA = os.name == "posix" and sysconfig.get_platform().endswith(("x86_64", "amd64"))
+
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
@@ -48,7 +54,9 @@ class BuildExt(build_ext):
     def build_extensions(self):
         """Give each extension the flags of the compiler in use."""
         for extension in self.extensions:
-            extension.extra_compile_args = FLAGS.get(self.compiler.compiler_type, [])
+            flags = FLAGS.get(self.compiler.compiler_type, [])
+            extension.extra_compile_args = flags + ISA_FLAGS.get(extension.name, [])
+        self.parallel = os.cpu_count()
         super().build_extensions()
 
 
@@ -56,10 +64,11 @@ setup(
     ext_modules=cythonize(
         [
             Extension(
-                "poolgrad._kernels",
-                ["pyx/poolgrad/_kernels.pyx"],
+                name,
+                [f"pyx/{name.replace('.', '/')}.pyx"],
                 define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
             )
+            for name in ("poolgrad._cpu", "poolgrad._kernels", *(ISA_FLAGS if ISA else ()))
         ],
         compiler_directives=DIRECTIVES,
         annotate=ANNOTATE,

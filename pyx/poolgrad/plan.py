@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from poolgrad import _kernels, threads
+from poolgrad import threads
 from poolgrad.arrays import (
     Array,
     as_cells,
@@ -27,6 +27,7 @@ from poolgrad.arrays import (
     as_shape,
     check_bytes,
 )
+from poolgrad.dispatch import kernels
 from poolgrad.errors import DtypeError, ParameterError, ShapeError, show
 from poolgrad.geometry import LIMIT, Axis, axes_of, boolean, integer
 from poolgrad.operations import OPERATIONS
@@ -283,10 +284,10 @@ class Plan:
         if want_argmax:
             argmax_dtype = self._need_argmax("return_argmax")
             y, argmax = self._result_pair(out, argmax_dtype, x)
-            self._reduce(_kernels.Mode.ARGMAX, x, y, argmax, used)
+            self._reduce(kernels.Mode.ARGMAX, x, y, argmax, used)
             return y, argmax
         y = self._result("out", out, self.output_shape, self.dtype, x)
-        mode = _kernels.Mode.MAX if self.op == "max_pool" else _kernels.Mode.MEAN
+        mode = kernels.Mode.MAX if self.op == "max_pool" else kernels.Mode.MEAN
         self._reduce(mode, x, y, None, used)
         return y
 
@@ -354,7 +355,7 @@ class Plan:
         if OPERATIONS[self.op].has_argmax:
             self._max_backward(dy, x, argmax, dx, used)
         else:
-            self._reduce(_kernels.Mode.ADJOINT, dy, dx, None, used)
+            self._reduce(kernels.Mode.ADJOINT, dy, dx, None, used)
         return dx
 
     # -------------------------------------------------------------------------- its arguments
@@ -394,7 +395,7 @@ class Plan:
             raise ShapeError(
                 f"argmax: shape {show(argmax.shape)}; {show(self.output_shape)} is needed"
             )
-        kernel = _kernels.first_bad[_SIGNATURES[dtype]]
+        kernel = kernels.first_bad[_SIGNATURES[dtype]]
         channels = self._planes_and_channels[1]
         bad = kernel(self._cells(argmax), channels, self._taps, self._box)
         if bad >= 0:
@@ -550,10 +551,10 @@ class Plan:
             return
         y, which = self._written(target), None if argmax is None else self._written(argmax)
         self._run(
-            _kernels.reduce[self._signature(None if argmax is None else argmax.dtype)],
+            kernels.reduce[self._signature(None if argmax is None else argmax.dtype)],
             (mode, self._cells(source), self._taps, self._divisors, self._box),
             (self._cells(y), _NOTHING if which is None else self._cells(which)),
-            "adjoint" if mode == _kernels.Mode.ADJOINT else "forward",
+            "adjoint" if mode == kernels.Mode.ADJOINT else "forward",
             None if argmax is None else argmax.dtype,
             num_threads,
         )
@@ -571,7 +572,7 @@ class Plan:
         written = self._written(dx)
         nothing = np.empty((0, 0, 0, 0), self.dtype)
         self._run(
-            _kernels.max_backward[self._signature(dtype)],
+            kernels.max_backward[self._signature(dtype)],
             (
                 self._cells(dy),
                 nothing if x is None or argmax is not None else self._cells(x),
@@ -600,7 +601,7 @@ class Plan:
         `Pool2D` needs it; the arrays must be C-contiguous results of `forward`.
         """
         if y.size:
-            kernel = _kernels.let_zeros_take_part[self._signature(argmax.dtype)]
+            kernel = kernels.let_zeros_take_part[self._signature(argmax.dtype)]
             channels = self._planes_and_channels[1]
             kernel(self._cells(y), self._cells(argmax), channels, self._taps, self._box)
 

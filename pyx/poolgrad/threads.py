@@ -18,7 +18,7 @@ from typing import Final
 from poolgrad.errors import ParameterError, show
 from poolgrad.geometry import integer
 
-__all__ = ["get_num_threads", "resolve", "run", "set_num_threads"]
+__all__ = ["get_num_threads", "resolve", "run", "set_num_threads", "usable_cpus"]
 
 #: More threads than this for one call is a mistake, and would only exhaust the machine.
 MOST: Final = 1024
@@ -42,7 +42,7 @@ def _cgroup_cpus() -> float:
         return float("inf")
 
 
-def _usable_cpus() -> int:
+def usable_cpus() -> int:
     """Return the number of CPUs that this process may use."""
     try:
         cpus = len(os.sched_getaffinity(0))
@@ -62,7 +62,7 @@ def _default() -> int:
     """Return the number of threads that the environment asks for, else that of the CPUs."""
     text = os.environ.get("POOLGRAD_NUM_THREADS", "").strip()
     if not text:
-        return _usable_cpus()
+        return usable_cpus()
     try:
         number = int(text)
     except ValueError:

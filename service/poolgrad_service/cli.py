@@ -1,12 +1,17 @@
-"""The command: ``poolgrad serve``."""
+"""The command: ``poolgrad serve`` and ``poolgrad info``."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 import sys
 from collections.abc import Sequence
 
+import numpy
+
 import poolgrad
+from poolgrad import dispatch, threads
 from poolgrad_service.app import create_app
 from poolgrad_service.server import run
 from poolgrad_service.settings import PREFIX, Settings, SettingsError, load
@@ -34,7 +39,26 @@ def _parser() -> argparse.ArgumentParser:
         else:
             # The text goes to pydantic, so flags and variables are judged by the same words.
             serve.add_argument(flag, metavar="VALUE", help=words)
+    commands.add_parser("info", help="show versions, the kernels' build and the threads")
     return parser
+
+
+def _info() -> str:
+    """Return what a report of a problem should tell."""
+    runnable = ", ".join(build.name for build in dispatch.runnable())
+    isa, number = (
+        os.environ.get(name, "not set") for name in ("POOLGRAD_ISA", "POOLGRAD_NUM_THREADS")
+    )
+    return "\n".join(
+        [
+            f"poolgrad {poolgrad.__version__}, numpy {numpy.__version__}, "
+            f"{platform.python_implementation()} {platform.python_version()}, "
+            f"{platform.system()} {platform.machine()}",
+            f"kernels: {dispatch.active().name} (runnable: {runnable}; POOLGRAD_ISA {isa})",
+            f"threads: {poolgrad.get_num_threads()} (usable CPUs: {threads.usable_cpus()}; "
+            f"POOLGRAD_NUM_THREADS {number})",
+        ]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 for a bad flag or setting.
     """
     given = vars(_parser().parse_args(arguments))
-    del given["command"]
+    if given.pop("command") == "info":
+        print(_info())
+        return 0
     try:
         settings = load(**given)
     except SettingsError as error:

@@ -12,7 +12,6 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import PurePath
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
@@ -22,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 import poolgrad
-from poolgrad import _kernels
+from poolgrad import dispatch
 from poolgrad_service import schemas
 from poolgrad_service.admission import Lease, Memory, Work, read_body
 from poolgrad_service.codec import Given, as_indices, decode, encode, text_bytes
@@ -383,11 +382,6 @@ async def _ready(request: Request) -> Response:
     return JSONResponse({"status": "ready"})
 
 
-def _kernels_build() -> str:
-    """Return the name of the compiled kernels' file, which tells interpreter and platform."""
-    return PurePath(_kernels.__file__ or "").name
-
-
 async def _version(request: Request) -> Response:
     """Tell what runs here, and its limits."""
     _check_accept(request)
@@ -398,7 +392,7 @@ async def _version(request: Request) -> Response:
             "service": poolgrad.__version__,  # one distribution holds both
             "python": platform.python_version(),
             "numpy": metadata.version("numpy"),
-            "kernels": _kernels_build(),
+            "kernels": dispatch.active().name,
             "operations": list(poolgrad.OPERATIONS),
             "threads": {"workers": settings.workers, "num_threads": settings.num_threads},
             "limits": {

@@ -9,6 +9,8 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+import poolgrad
+from poolgrad import dispatch
 from poolgrad_service.cli import main
 from poolgrad_service.settings import Settings, SettingsError, load
 
@@ -122,3 +124,11 @@ def test_nothing_happens_at_import():
     )
     environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "POOLGRAD_SERVICE_PORT": "x"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"poolgrad {poolgrad.__version__}, numpy ")
+    assert lines[1].startswith(f"kernels: {dispatch.active().name} (runnable: ")
+    assert lines[2].startswith(f"threads: {poolgrad.get_num_threads()} (usable CPUs: ")

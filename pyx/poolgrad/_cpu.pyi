@@ -1,0 +1,3 @@
+"""What the CPU can do; see `_cpu.pyx`."""
+
+def features() -> frozenset[str]: ...
