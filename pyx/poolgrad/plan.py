@@ -395,6 +395,8 @@ class Plan:
             raise ShapeError(
                 f"argmax: shape {show(argmax.shape)}; {show(self.output_shape)} is needed"
             )
+        if not argmax.size:
+            return argmax  # its cells are counted by billions where it has no channels
         kernel = kernels.first_bad[_SIGNATURES[dtype]]
         channels = self._planes_and_channels[1]
         bad = kernel(self._cells(argmax), channels, self._taps, self._box)

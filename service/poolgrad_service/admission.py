@@ -225,10 +225,14 @@ async def read_body(
                     raise _too_large(limit)
                 lease.grow(len(chunk))
                 body += chunk
-    except TimeoutError:
-        raise Problem(
-            408, f"the body did not arrive within {settings.body_timeout:g} seconds (body_timeout)"
-        ) from None
+    except BaseException as error:
+        body.clear()  # the error's traceback keeps this frame while the client is answered
+        if isinstance(error, TimeoutError):
+            raise Problem(
+                408,
+                f"the body did not arrive within {settings.body_timeout:g} seconds (body_timeout)",
+            ) from None
+        raise
     return body
 
 

@@ -25,7 +25,7 @@ from poolgrad_service.errors import TABLE, problem_response
 from poolgrad_service.routes import Service, document, router
 from poolgrad_service.settings import Settings, SettingsError, load
 
-__all__ = ["create_app"]
+__all__ = ["HEADERS", "create_app"]
 
 logger = logging.getLogger("poolgrad_service")
 
@@ -35,7 +35,8 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 #: Seconds for which the rest of a refused body is read and thrown away.
 LINGER: Final = 2.0
 
-_HEADERS: Final = (
+#: The headers of every response, where it has no others of these names.
+HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
@@ -59,6 +60,8 @@ class Frame:
     ----------
     app : callable
         The application inside.
+    root_path : str
+        The path under which a proxy serves this; requests may come with it or without.
 
     Notes
     -----
@@ -70,8 +73,9 @@ class Frame:
       client that still sends would never see the answer (RFC 9112, 9.6).
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
         self.app = app
+        self.root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -88,6 +92,7 @@ class Frame:
         inner: MutableMapping[str, Any] = {
             **scope,
             "method": "GET" if head else scope["method"],
+            "root_path": self.root_path or scope.get("root_path", ""),
             "state": {**scope.get("state", {}), "request_id": request_id},
         }
         names = dict(scope["headers"])
@@ -107,7 +112,7 @@ class Frame:
                 started = True
                 headers = list(message.get("headers", []))
                 present = {name for name, _ in headers}
-                headers += [(name, value) for name, value in _HEADERS if name not in present]
+                headers += [(name, value) for name, value in HEADERS if name not in present]
                 headers.append((b"x-request-id", request_id.encode()))
                 if unread:
                     headers.append((b"connection", b"close"))
@@ -197,7 +202,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url=None,
         # A redirect would echo the Host header.
         redirect_slashes=False,
-        root_path=settings.root_path,
     )
     app.state.service = Service(settings)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
@@ -207,5 +211,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.router.routes.extend(docs.routes())
     for kind in TABLE:
         app.add_exception_handler(kind, _refuse)
-    app.add_middleware(Frame)
+    app.add_middleware(Frame, root_path=settings.root_path)
     return app

@@ -866,7 +866,7 @@ def encode(members: Mapping[str, Any], form: str) -> list[bytes]:
         if isinstance(value, np.ndarray):
             parts.extend(_written(np.ascontiguousarray(value), form))
         else:
-            parts.append(json.dumps(value).encode())
+            parts.append(json.dumps(value, separators=(",", ":")).encode())
         separator = b","
     parts.append(b"}")
     return parts
@@ -890,7 +890,7 @@ def _written(array: Array, form: str) -> Iterator[bytes]:
             )
         yield from _lists(array)
         return
-    shape = json.dumps(array.shape).encode()
+    shape = json.dumps(array.shape, separators=(",", ":")).encode()
     yield b'{"shape":%b,"dtype":"%b","%b":' % (
         shape,
         array.dtype.name.encode(),

@@ -45,10 +45,48 @@ _PAGE: Final = """<!DOCTYPE html>
 </html>
 """
 
-_START: Final = """SwaggerUIBundle({
+# Swagger UI writes each number of an array on a line of its own; `text` keeps what is short on one.
+_START: Final = """function text(value, indent = "") {
+  const line = JSON.stringify(value);
+  if (line === undefined || line.length + indent.length <= 88 || !(value instanceof Object)) {
+    return line;
+  }
+  const inner = indent + "  ";
+  const items = Array.isArray(value)
+    ? value.map((item) => text(item, inner))
+    : Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${text(item, inner)}`);
+  const [open, close] = Array.isArray(value) ? "[]" : "{}";
+  return `${open}\\n${inner}${items.join(`,\\n${inner}`)}\\n${indent}${close}`;
+}
+
+function shorter(children) {
+  try {
+    return text(JSON.parse(children));
+  } catch {
+    return children; // not JSON
+  }
+}
+
+const Compact = () => ({
+  afterLoad() {
+    const sample = this.fn.getSampleSchema; // the text of each example
+    if (sample) {
+      this.fn.getSampleSchema = (...given) => shorter(sample(...given));
+    }
+  },
+  wrapComponents: {
+    // the text of each reply
+    HighlightCode: (Original, { React }) => ({ children, ...others }) =>
+      React.createElement(Original, others, shorter(children)),
+  },
+});
+
+SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
+  defaultModelsExpandDepth: 0,
+  plugins: [Compact],
   tryItOutEnabled: true,
   validatorUrl: null,
 });

@@ -452,22 +452,28 @@ def document(app: FastAPI) -> dict[str, Any]:
         The document, also kept in ``app.openapi_schema``.
     """
     if app.openapi_schema is None:
+        settings: Settings = app.state.service.settings
         found = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            # A path starts at the host, so without this it would miss the proxy's.
+            servers=[{"url": settings.root_path}] if settings.root_path else None,
         )
         found.setdefault("components", {}).setdefault("schemas", {}).update(schemas.COMPONENTS)
         found["components"]["responses"] = {
             title(int(status)).replace(" ", ""): response
             for status, response in schemas.ERRORS.items()
         }
-        settings: Settings = app.state.service.settings
+        usual = Settings.model_construct()  # the examples are the same under every limit
         for call in calls():
             reply = found["paths"][call.path]["post"]["responses"]["200"]["content"][MEDIA_TYPE]
             reply["examples"] = {
                 name: {
                     "summary": example["summary"],
                     "value": json.loads(
-                        b"".join(answer(call, json.dumps(example["value"]).encode(), settings))
+                        b"".join(answer(call, json.dumps(example["value"]).encode(), usual))
                     ),
                 }
                 for name, example in schemas.examples(call).items()

@@ -1,19 +1,26 @@
-"""Uvicorn, with what it leaves to others: a drain before the end, and bounds on headers.
+"""Uvicorn, with what it leaves to others: a drain before the end, and bounds on connections.
 
-Uvicorn stops accepting connections the moment it is told to stop, ends with the signal that it
-got, and bounds neither how large a request's headers may be nor how long they may take (with
-httptools) nor how many connections there are, other than by an answer that is no problem document.
+- Uvicorn stops accepting connections the moment it is told to stop, and ends with the signal that
+  it got.
+- With httptools, it bounds neither how large a request's headers may be nor how long they may
+  take, and loses the body of a request that offers to switch protocols (Kludex/uvicorn#2722).
+- It bounds the number of connections only by an answer that is no problem document, and keeps one
+  that it has closed for as long as its client takes no bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import ctypes
+import json
 import logging
 import os
 import signal
 import socket
 import time
+import uuid
 from types import FrameType
 from typing import Any, Final
 
@@ -21,6 +28,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
+from poolgrad_service.app import HEADERS
+from poolgrad_service.errors import PROBLEM_TYPE, Problem, title
 from poolgrad_service.routes import Service
 from poolgrad_service.settings import Settings
 
@@ -82,6 +91,7 @@ class Server(uvicorn.Server):
 def _protocol(settings: Settings) -> Any:
     """Return the HTTP protocol, with bounds; the plain one where httptools is missing."""
     try:
+        import httptools
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
         return "h11"  # it bounds headers by itself
@@ -91,6 +101,8 @@ def _protocol(settings: Settings) -> Any:
         _header_bytes = 0
         _fed = 0
         _deadline: asyncio.TimerHandle | None = None
+        _watcher: asyncio.TimerHandle | None = None
+        _was_closing = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -99,32 +111,83 @@ def _protocol(settings: Settings) -> Any:
                 transport.abort()
                 return
             self._wait_for_headers()
+            self._watch()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
+            if self._watcher is not None:
+                self._watcher.cancel()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            self._unset_keepalive_if_required()
             if self._reading_headers:
                 if self._header_bytes > MAX_HEADERS:
-                    self.send_400_response("The request's headers are too large.")
+                    self._refuse(Problem(431, f"the headers are above {MAX_HEADERS} bytes"))
                     return
                 if self._deadline is None:
                     self._wait_for_headers()
             self._fed = len(data)
-            super().data_received(data)
+            try:
+                self._feed(data)
+            except httptools.HttpParserError:
+                self._refuse(Problem(400, "what was received is no HTTP request"))
+                return
             if self._reading_headers:
                 self._header_bytes += len(data)
 
+        def _feed(self, data: bytes) -> None:
+            rest = memoryview(data)
+            while True:
+                try:
+                    self.parser.feed_data(rest)
+                    return
+                except httptools.HttpParserUpgrade as upgrade:
+                    rest = rest[upgrade.args[0] :]
+                self._read_again()
+
+        def _read_again(self) -> None:
+            # Java's client offers HTTP/2 with each request. The parser stops at such an offer; a
+            # server may ignore it (RFC 9110, 7.8), so the request's head is read without it.
+            version = self.parser.get_http_version().encode()
+            head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n"]
+            for name, value in self.headers:
+                if name != b"upgrade":
+                    head += [name, b": ", value, b"\r\n"]
+            self.parser = httptools.HttpRequestParser(self)
+            try:
+                self.parser.feed_data(b"".join([*head, b"\r\n"]))
+            except httptools.HttpParserUpgrade:  # CONNECT is an offer by itself
+                raise httptools.HttpParserError from None
+
         def on_headers_complete(self) -> None:
+            if self.parser.should_upgrade():
+                return
             self._reading_headers = False
             self._stop_waiting()
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:
+            if self.parser.should_upgrade():
+                return
             # What is being fed now was, up to here, a body.
             self._reading_headers, self._header_bytes = True, -self._fed
             super().on_message_complete()
+
+        def _refuse(self, problem: Problem) -> None:
+            if self.cycle and self.cycle.response_started and not self.cycle.response_complete:
+                self.transport.abort()  # the client would take the problem for a part of its reply
+                return
+            body = json.dumps(problem.document(uuid.uuid4().hex)).encode()
+            head = [
+                f"HTTP/1.1 {problem.status} {title(problem.status)}".encode(),
+                b"content-type: " + PROBLEM_TYPE.encode(),
+                b"content-length: %d" % len(body),
+                b"connection: close",
+                *(b"%b: %b" % header for header in HEADERS),
+            ]
+            self.transport.write(b"\r\n".join([*head, b"", body]))
+            self.transport.close()
 
         def _wait_for_headers(self) -> None:
             self._deadline = self.loop.call_later(settings.header_timeout, self._give_up)
@@ -140,6 +203,14 @@ def _protocol(settings: Settings) -> Any:
                 self.transport.abort()
             else:
                 self._wait_for_headers()
+
+        def _watch(self) -> None:
+            # A connection that was closed is there until its client has taken what was written.
+            if self._was_closing:
+                self.transport.abort()
+                return
+            self._was_closing = self.transport.is_closing()
+            self._watcher = self.loop.call_later(settings.reply_timeout / 2, self._watch)
 
     return Bounded
 
@@ -191,6 +262,16 @@ def server_of(app: FastAPI, settings: Settings, *, log: bool = True) -> Server:
     return Server(config, app.state.service)
 
 
+def _map_large_blocks() -> None:
+    """Have glibc give back the memory of large blocks as soon as they are freed.
+
+    By default it soon keeps blocks of up to 32 MiB on its heap. Many bodies that grow side by side
+    leave holes there: 512 MiB of them took 1.5 GB.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # other C libraries, Windows
+        ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD
+
+
 def run(app: FastAPI, settings: Settings) -> int:
     """Serve until told to stop.
 
@@ -206,6 +287,7 @@ def run(app: FastAPI, settings: Settings) -> int:
     int
         The exit status: 0 after an orderly end.
     """
+    _map_large_blocks()
     server = server_of(app, settings)
     server.run()
     work = server.service.work

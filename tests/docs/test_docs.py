@@ -19,6 +19,8 @@ import pytest
 import poolgrad
 import poolgrad_service
 from poolgrad_service import Settings, create_app
+from poolgrad_service.routes import calls
+from poolgrad_service.schemas import ERRORS
 from poolgrad_service.server import example_request, server_of
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +141,37 @@ def test_each_setting_is_documented_with_its_default(name):
 def test_service_page_shows_true_replies(client):
     text = (ROOT / "docs" / "service.md").read_text()
     shown = re.findall(r"^\$ (curl .*)\n(\{.*\})$", text, re.MULTILINE)
-    assert len(shown) >= 3
+    assert len(shown) >= 8
     for line, reply in shown:
         ((route, headers, body),) = curls(f"$ {line}")
-        assert client.post(route, headers=headers, content=body).text == reply
+        method = "GET" if body is None else "POST"
+        assert client.request(method, route, headers=headers, content=body).text == reply
+
+
+def test_service_page_shows_a_true_problem(client):
+    text = (ROOT / "docs" / "service.md").read_text()
+    (shown,) = map(json.loads, re.findall(r"```json\n(.*?)\n```", text, re.DOTALL))
+    body = {"x": [[[1], [2, 3]]], "kernel_size": 1}
+    found = client.post("/v1/max_pool/forward", json=body).json()
+    assert {**found, "instance": ""} == {**shown, "instance": ""}
+
+
+@pytest.mark.parametrize("status", ERRORS)
+def test_each_status_is_documented(status):
+    text = (ROOT / "docs" / "service.md").read_text()
+    assert re.search(rf"^\| {status} \| ", text, re.MULTILINE)
+
+
+def test_each_route_is_documented():
+    text = (ROOT / "docs" / "service.md").read_text()
+    for path, item in create_app(Settings()).openapi()["paths"].items():
+        (method,) = item
+        generic = re.sub(r"^/v1/\w+/", "/v1/{op}/", path)
+        assert re.search(rf"^\| `{method.upper()} {re.escape(generic)}` \|", text, re.MULTILINE)
+
+
+def test_each_member_of_a_body_is_documented():
+    text = (ROOT / "docs" / "service.md").read_text()
+    for call in calls():
+        for name in (*call.arrays, *call.model.model_fields):
+            assert re.search(rf"^\| (`\w+`, )*`{name}`(, `\w+`)* \|", text, re.MULTILINE), name

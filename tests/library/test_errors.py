@@ -744,3 +744,16 @@ def test_junk_operations_shapes_and_dtypes_are_refused(op, shape, dtype):
         assert op == plan.op
         assert plan.output_shape == tuple(shape)
         assert dtype is None or plan.dtype == dtype
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+def test_an_empty_argmax_costs_nothing(layout):
+    """However many cells a shape has, none of them holds anything to look at without channels."""
+    shape = (2**40, 1, 0) if layout == "channels_last" else (2**40, 0, 1)
+    plan = pg.plan("max_pool", shape, kernel_size=1, layout=layout)
+    empty = np.empty(plan.output_shape, np.uint8)
+    dy = np.empty(plan.output_shape, np.float32)
+    assert plan.check_argmax(empty) is empty
+    assert plan.backward(dy, argmax=empty).shape == shape
+    assert plan.backward(dy, np.empty(shape, np.float32)).shape == shape
+    assert plan.forward(np.empty(shape, np.float32), return_argmax=True)[0].shape == shape

@@ -67,6 +67,7 @@ def test_a_bad_flag_is_one_line_and_status_2(capsys, flags, named):
     assert output.err.startswith("poolgrad serve: ")
     assert output.err.count("\n") == 1
     assert named in output.err
+    assert "factory" not in output.err
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import json
 import socket
+import sys
 import threading
 import time
 import tracemalloc
@@ -14,7 +17,7 @@ import pytest
 
 import poolgrad
 from poolgrad_service import Settings, routes
-from poolgrad_service.admission import Memory
+from poolgrad_service.admission import Memory, read_body
 from poolgrad_service.errors import Problem
 from poolgrad_service.schemas import Call
 
@@ -135,6 +138,36 @@ def test_limits_do_not_refuse_what_just_fits(client_of):
     assert client.post("/v1/max_pool/forward", json=GOOD).status_code == 200
 
 
+def test_a_refused_body_is_not_kept(client_of, monkeypatch):
+    bodies, answer = [], routes.answer
+
+    def noting(call, body, *rest):
+        bodies.append(body)
+        return answer(call, body, *rest)
+
+    monkeypatch.setattr(routes, "answer", noting)
+    client = client_of()
+    gc.disable()
+    try:
+        for wrong in ({"kernel_size": 100}, {"x": [[[1], []]]}, {"stride": "2"}):
+            assert client.post("/v1/max_pool/forward", json=GOOD | wrong).status_code == 422
+            wait_for(lambda: sys.getrefcount(bodies[-1]) == 2)  # the list's and the argument's
+    finally:
+        gc.enable()
+
+
+def test_a_body_that_is_not_read_to_its_end_is_not_kept():
+    messages = iter([{"type": "http.request", "body": b" " * 100, "more_body": True}] * 3)
+
+    async def receive():
+        return next(messages)
+
+    settings, memory = Settings(max_body_bytes=250), Memory(1000)
+    with pytest.raises(Problem) as caught:
+        asyncio.run(read_body({}, receive, settings, memory, memory.lease()))
+    assert caught.traceback[-1].frame.f_locals["body"] == b""
+
+
 # ------------------------------------------------------------------------------------- body bytes
 
 
@@ -232,6 +265,89 @@ def test_headers_without_end_are_refused(client_of):
                 sock.sendall(b"x-%d: " % sent + b"a" * 60_000 + b"\r\n")
                 sent += 1
         assert sent < 1000
+
+
+def reply_of(reader):
+    """Return a reply's status, headers and document."""
+    status = int(reader.readline().split()[1])
+    headers = dict(line.strip().lower().split(b": ", 1) for line in iter(reader.readline, b"\r\n"))
+    return status, headers, json.loads(reader.read(int(headers[b"content-length"])))
+
+
+def refusal_of(reader):
+    """Return the status of a refusal, after which the connection is closed."""
+    status, headers, document = reply_of(reader)
+    assert headers[b"content-type"] == b"application/problem+json"
+    assert headers[b"connection"] == b"close"
+    assert headers[b"x-content-type-options"] == b"nosniff"
+    assert document["status"] == status
+    assert reader.read() == b""
+    return status
+
+
+def test_large_headers_are_refused_with_a_problem(client_of):
+    sock, reader = connect(client_of())
+    with sock, reader:
+        sock.sendall(b"GET /version HTTP/1.1\r\nHost: a\r\n")
+        for _ in range(8):
+            sock.sendall(b"x: " + b"a" * 10_000 + b"\r\n")
+            time.sleep(0.02)  # nothing may be on its way when the connection is closed
+        assert refusal_of(reader) == 431
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"],
+    ids=["tls", "no_path", "connect"],
+)
+def test_what_is_no_request_is_refused_with_a_problem(client, text):
+    sock, reader = connect(client)
+    with sock, reader:
+        sock.sendall(text)
+        assert refusal_of(reader) == 400
+
+
+def test_nothing_gets_into_the_middle_of_a_reply(client_of):
+    body = json.dumps({"x": X, "kernel_size": 1, "padding": 1200, "encoding": "base64"}).encode()
+    sock, reader = connect(client_of())
+    with sock, reader:
+        sock.sendall(head(**{"Content-Length": len(body)}) + body)
+        assert reader.readline().startswith(b"HTTP/1.1 200 ")
+        sock.sendall(b"no request")
+        time.sleep(0.2)
+        with contextlib.suppress(ConnectionError):
+            assert b"HTTP" not in reader.read()
+
+
+# Java's client offers HTTP/2 with each request; servers may ignore it.
+H2C = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAAB"}
+
+
+def test_many_offers_at_once_are_ignored(client):
+    sock, reader = connect(client)
+    offer = b"GET /health/live HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n"
+    with sock, reader:
+        sock.sendall(offer * 2000)
+        for _ in range(2000):
+            assert reply_of(reader)[0] == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("step", [1, 50, 10**6])
+def test_an_offer_of_another_protocol_is_ignored(client, chunked, step):
+    body = json.dumps(GOOD).encode()
+    framing = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": len(body)}
+    sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    text = (head(**H2C, **framing) + sent) * 2 + b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n"
+    sock, reader = connect(client)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with sock, reader:
+        for at in range(0, len(text), step):
+            sock.sendall(text[at : at + step])
+        for key in ("y", "y", "library"):
+            status, _, document = reply_of(reader)
+            assert status == 200
+            assert key in document
 
 
 def test_large_bodies_do_not_count_as_headers(client):
@@ -383,6 +499,24 @@ def test_a_reply_that_is_never_taken_is_given_up(client_of):
         sock.sendall(head(**{"Content-Length": len(body)}) + body)
         wait_for(lambda: memory.used > 30_000_000)
         wait_for(lambda: memory.used == 0)
+
+
+def test_a_connection_is_not_kept_for_a_reply_that_is_never_taken(client_of):
+    client = client_of(reply_timeout=0.3, max_connections=1)
+    body = json.dumps({"x": X, "kernel_size": 1, "padding": 1200, "encoding": "base64"}).encode()
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", client.base_url.port))
+
+    def another_is_served():
+        with contextlib.suppress(httpx.TransportError):
+            return client.get("/health/live").status_code == 200
+
+    with sock:
+        sock.sendall(head(**{"Content-Length": len(body)}) + body)
+        wait_for(lambda: client.app.state.service.memory.used > 30_000_000)
+        assert not another_is_served()
+        wait_for(another_is_served)
 
 
 def test_leases():

@@ -6,7 +6,7 @@ import pytest
 from fastapi.openapi.utils import get_openapi
 
 import poolgrad as pg
-from poolgrad_service import create_app
+from poolgrad_service import Settings, create_app
 from poolgrad_service.routes import calls
 from poolgrad_service.schemas import ACTIONS, Call
 
@@ -119,3 +119,18 @@ def test_hyperparameters_come_from_the_registry():
             assert set(operation.parameters) <= set(schema["properties"])
             assert "kernel_size" in schema["required"]
             assert schema["additionalProperties"] is False
+
+
+def test_the_document_tells_the_path_that_a_proxy_serves_it_under():
+    assert "servers" not in DOCUMENT
+    behind = create_app(Settings(root_path="/a/pool")).openapi()
+    assert behind["servers"] == [{"url": "/a/pool"}]
+    assert behind["paths"] == DOCUMENT["paths"]
+
+
+def test_small_limits_leave_the_document_as_it_is():
+    small = Settings(
+        max_body_bytes=1, max_elements=1, max_depth=5, max_output_bytes=1, max_workspace_bytes=1,
+        max_work=1, max_inflight_bytes=1,
+    )  # fmt: skip
+    assert create_app(small).openapi() == DOCUMENT

@@ -549,6 +549,16 @@ def test_the_documents_page_needs_nothing_from_elsewhere(client):
     assert 'PACKAGE_VERSION:"5.' in script
 
 
+@pytest.mark.parametrize("path", ["/a/pool", ""])
+def test_a_proxy_may_take_its_path_away_or_not(client_of, path):
+    client = client_of(root_path="/a/pool")
+    assert client.get(f"{path}/docs").status_code == 200
+    assert client.get(f"{path}/openapi.json").json()["servers"] == [{"url": "/a/pool"}]
+    reply = client.post(f"{path}/v1/max_pool/forward", json={"x": [[[1]]], "kernel_size": 1})
+    assert reply.status_code == 200
+    problem(client.get("/a/pools/docs"), 404)
+
+
 def test_without_the_documents_page(client_of):
     client = client_of(docs=False)
     problem(client.get("/docs"), 404)
