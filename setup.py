@@ -24,14 +24,21 @@ FLAGS = {
         "-ffp-contract=off",
         "-fno-math-errno",
         "-fno-trapping-math",
+        "-Wno-psabi",  # vectors are passed between inlined functions only
     ],
-    "msvc": ["/O2", "/fp:precise"],
 }
 
-#: Builds of the kernels beside the baseline, on x86-64 with GCC or Clang; see `poolgrad.dispatch`.
-ISA_FLAGS = {"poolgrad._kernels_avx2": ["-mavx2"]}
+#: Builds of the kernels, those beside the baseline on x86-64 only; see `poolgrad.dispatch`.
+ISA_FLAGS = {
+    "baseline": [],
+    "avx2": ["-mavx2"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+}
 
-ISA = os.name == "posix" and sysconfig.get_platform().endswith(("x86_64", "amd64"))
+X86_64 = os.name == "posix" and sysconfig.get_platform().endswith(("x86_64", "amd64"))
+
+#: The dtypes that the kernels are built for.
+DTYPES = ("float32", "float64")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -55,7 +62,8 @@ class BuildExt(build_ext):
         """Give each extension the flags of the compiler in use."""
         for extension in self.extensions:
             flags = FLAGS.get(self.compiler.compiler_type, [])
-            extension.extra_compile_args = flags + ISA_FLAGS.get(extension.name, [])
+            isa = extension.name.rpartition("_")[2]
+            extension.extra_compile_args = flags + ISA_FLAGS.get(isa, [])
         self.parallel = os.cpu_count()
         super().build_extensions()
 
@@ -68,7 +76,10 @@ setup(
                 [f"pyx/{name.replace('.', '/')}.pyx"],
                 define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
             )
-            for name in ("poolgrad._cpu", "poolgrad._kernels", *(ISA_FLAGS if ISA else ()))
+            for name in (
+                "poolgrad._cpu",
+                *(f"poolgrad._{d}_{isa}" for d in DTYPES for isa in (ISA_FLAGS if X86_64 else ["baseline"]))
+            )
         ],
         compiler_directives=DIRECTIVES,
         annotate=ANNOTATE,

@@ -15,12 +15,12 @@ from poolgrad.geometry import LIMIT, integer
 __all__ = [
     "DTYPES",
     "Array",
-    "as_cells",
     "as_dtype",
     "as_input",
     "as_output",
     "as_shape",
     "check_bytes",
+    "flat",
 ]
 
 Array = npt.NDArray[Any]
@@ -129,18 +129,14 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def as_cells(array: Array, n_axes: int, channels_first: bool) -> Array:
-    """Return an array as (planes, depth, height, width * channels), as the kernels see it.
+def flat(array: Array) -> Array:
+    """Return an array's elements in row-major order, as the kernels see them.
 
     A view where the memory allows it; a copy of a strided, Fortran-ordered or unaligned array.
     """
-    array = np.require(array, requirements=["C", "A"])
-    if channels_first:
-        planes, channels, sizes = array.shape[0] * array.shape[1], 1, array.shape[2:]
-    else:
-        planes, channels, sizes = array.shape[0], array.shape[-1], array.shape[1:-1]
-    depth, height, width = (1,) * (3 - n_axes) + sizes
-    return array.reshape(planes, depth, height, width * channels)
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        array = np.require(array, requirements=["C", "A"])
+    return array.reshape(-1)
 
 
 def check_bytes(name: str, shape: tuple[int, ...], itemsize: int) -> None:

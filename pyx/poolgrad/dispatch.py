@@ -13,25 +13,32 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final
 
+import numpy as np
+
 from poolgrad import _cpu
+from poolgrad.arrays import DTYPES
 from poolgrad.errors import ParameterError, show
 
-__all__ = ["BUILDS", "Build", "active", "choose", "kernels", "runnable"]
+__all__ = ["BUILDS", "Build", "active", "choose", "kernels", "load", "runnable"]
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """One build of the kernels: its name, its module, and what it needs of the CPU."""
+    """One build of the kernels: its name, and what it needs of the CPU."""
 
     name: str
-    module: str
     needs: frozenset[str]
+
+    def module(self, dtype: np.dtype[Any]) -> str:
+        """Return the name of its module for a dtype."""
+        return f"poolgrad._{dtype.name}_{self.name}"
 
 
 #: Best first. The last one runs anywhere.
 BUILDS: Final = (
-    Build("avx2", "poolgrad._kernels_avx2", frozenset({"avx2"})),
-    Build("baseline", "poolgrad._kernels", frozenset()),
+    Build("avx512", frozenset({"avx512"})),
+    Build("avx2", frozenset({"avx2"})),
+    Build("baseline", frozenset()),
 )
 
 
@@ -39,7 +46,7 @@ def runnable() -> tuple[Build, ...]:
     """Return the builds that are installed and that this CPU can run, best first."""
     features = _cpu.features()
     # Other architectures have the baseline only.
-    return tuple(b for b in BUILDS if b.needs <= features and find_spec(b.module))
+    return tuple(b for b in BUILDS if b.needs <= features and find_spec(b.module(DTYPES[0])))
 
 
 def choose(environment: Mapping[str, str]) -> Build:
@@ -65,8 +72,15 @@ def choose(environment: Mapping[str, str]) -> Build:
 
 _active: Final = choose(os.environ)
 
-#: The module of the build in use.
-kernels: Final[Any] = importlib.import_module(_active.module)
+
+
+def load(build: Build) -> dict[np.dtype[Any], Any]:
+    """Return a build's module for each dtype."""
+    return {dtype: importlib.import_module(build.module(dtype)) for dtype in DTYPES}
+
+
+#: The modules of the build in use.
+kernels: Final = load(_active)
 
 
 def active() -> Build:

@@ -20,11 +20,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Final
 
 from poolgrad.errors import ParameterError, ShapeError, show
 
-__all__ = ["LIMIT", "NAMED_PADDINGS", "Axis", "Row", "axes_of", "integer"]
+__all__ = ["LIMIT", "NAMED_PADDINGS", "Axis", "Row", "Rows", "Side", "axes_of", "integer"]
 
 #: No size, hyperparameter or padded extent may exceed this; sums of three still fit in 64 bits.
 LIMIT: Final = 2**61
@@ -35,6 +36,54 @@ AXIS_NAMES: Final = ("depth", "height", "width")
 
 #: One row of a tap table: (start, count, advance, step, size, period, windows).
 Row = tuple[int, int, int, int, int, int, int]
+Rows = list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One axis of a reduction: the windows of its result, on the cells of its source.
+
+    Parameters
+    ----------
+    windows, size : int
+        Windows, and cells.
+    taps, step : int
+        Taps of the largest window, and cells from tap to tap.
+    period, advance : int
+        Windows after which the taps repeat, and the cells that they have moved on by then.
+    front, back : int
+        Cells by which windows reach out on either side, at most.
+    extent : int
+        Cells from the first tap of a window to just after its last one, at most.
+    """
+
+    windows: int
+    size: int
+    taps: int
+    step: int
+    period: int
+    advance: int
+    front: int
+    back: int
+    extent: int
+
+    def reach(self, windows: int) -> int:
+        """Return the most cells, first to last, that so many neighbouring windows touch."""
+        moved = -(-(windows - 1) * self.advance // self.period)
+        return min(self.size, moved + self.extent)
+
+    def shares(self, taps: int) -> bool:
+        """Whether a window has most of so many taps in common with the next one of its kind."""
+        return self.advance * 4 <= taps * self.step and self.period <= 8
+
+    @property
+    def trivial(self) -> bool:
+        """Whether window o is just cell o."""
+        return (
+            self.taps == self.period == self.advance == 1
+            and self.windows == self.size
+            and self.front == self.back == 0
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +133,62 @@ class Axis:
         padded = self.before + self.size + self.after
         return [(0, self.kernel, self.stride, self.dilation, padded, 1, self.output)]
 
-    def reach(self, outputs: int) -> int:
-        """Return the most input cells, first to last, that so many neighbouring windows touch."""
-        return min(self.size, (outputs - 1) * self.stride + self.extent)
+    @property
+    def plain(self) -> bool:
+        """Whether all windows have as many taps, and lie equally far apart."""
+        return True
 
-    def covering(self, inputs: int) -> int:
-        """Return the most windows, first to last, that touch so many neighbouring cells."""
-        return min(self.output, (inputs + self.extent - 2) // self.stride + 1)
+    def covers(self) -> Rows:
+        """Return the transposed table: for each cell, the windows that it is a tap of.
+
+        Cell i is tap t of window o if ``i + before = o * stride + t * dilation``, so these are the
+        same for cells a stride apart, but for a window each, and lie dilation / gcd(stride,
+        dilation) apart. Later windows have it as an earlier tap.
+        """
+        common = gcd(self.stride, self.dilation)
+        cycle, step = self.stride // common, self.dilation // common
+        inverse = pow(step, -1, cycle) if cycle > 1 else 0
+        rows = []
+        for cell in range(min(self.stride, self.size)):
+            at, rest = divmod(cell + self.before, common)
+            tap = at * inverse % cycle
+            count = -(-(self.kernel - tap) // cycle) if not rest and tap < self.kernel else 0
+            last = tap + (count - 1) * cycle
+            start = (cell + self.before - last * self.dilation) // self.stride if count else 0
+            rows.append((start, count, 1, step, self.output, self.stride, self.size))
+        return rows
+
+    @property
+    def windows(self) -> Side:
+        """The windows on the cells of the input."""
+        end = (self.output - 1) * self.stride + self.extent - self.before
+        return Side(
+            windows=self.output,
+            size=self.size,
+            taps=self.kernel,
+            step=self.dilation,
+            period=1,
+            advance=self.stride,
+            front=self.before,
+            back=max(0, end - self.size),
+            extent=self.extent,
+        )
+
+    @property
+    def covering(self) -> Side:
+        """The cells of the input, on the windows that they are taps of."""
+        cycle = self.stride // gcd(self.stride, self.dilation)
+        return Side(
+            windows=self.size,
+            size=self.output,
+            taps=-(-self.kernel // cycle),
+            step=self.dilation // gcd(self.stride, self.dilation),
+            period=self.stride,
+            advance=1,
+            front=max(0, -((self.before - self.extent + 1) // self.stride)),
+            back=max(0, (self.size - 1 + self.before) // self.stride + 1 - self.output),
+            extent=-(-self.extent // self.stride),
+        )
 
 
 def integer(name: str, value: object, *, least: int, axis: int | None = None) -> int:

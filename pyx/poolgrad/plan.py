@@ -7,7 +7,7 @@ workspace for each thread, and calls a kernel, which then has nothing left to ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from inspect import Parameter
@@ -20,18 +20,18 @@ import numpy.typing as npt
 from poolgrad import threads
 from poolgrad.arrays import (
     Array,
-    as_cells,
     as_dtype,
     as_input,
     as_output,
     as_shape,
     check_bytes,
+    flat,
 )
 from poolgrad.dispatch import kernels
 from poolgrad.errors import DtypeError, ParameterError, ShapeError, show
-from poolgrad.geometry import LIMIT, Axis, axes_of, boolean, integer
+from poolgrad.geometry import Axis, Rows, axes_of, boolean, integer
 from poolgrad.operations import OPERATIONS
-from poolgrad.tiling import Task, Tiling, tile
+from poolgrad.program import Program, Task, program
 
 __all__ = ["Plan", "plan"]
 
@@ -40,21 +40,13 @@ LAYOUTS: Final = ("channels_last", "channels_first")
 #: Element steps below which a further thread costs more than it saves (it takes about 50 us).
 STEPS_A_THREAD: Final = 150_000
 
-#: Taps up to which their offsets are kept in a table, which should stay in the L1 cache.
-MOST_OFFSETS: Final = 2048
-
 _SIGNATURES: Final = {
-    np.dtype(np.float32): "float",
-    np.dtype(np.float64): "double",
     np.dtype(np.uint8): "unsigned char",
     np.dtype(np.int32): "int",
 }
 
 _UINT8: Final = np.dtype(np.uint8)
 _INT32: Final = np.dtype(np.int32)
-
-#: The argmax of a call that has none.
-_NOTHING: Final = np.empty((0, 0, 0, 0), _UINT8)
 
 
 @dataclass(frozen=True)
@@ -146,11 +138,10 @@ class Plan:
     @property
     def workspace_bytes(self) -> int:
         """The bytes that one thread needs beside x and the results, forward or backward."""
-        backward: Task = "search" if OPERATIONS[self.op].has_argmax else "adjoint"
-        tasks: tuple[Task, ...] = ("forward", backward)
-        return max(
-            self._tiling(task).bytes(self.dtype.itemsize, self._argmax_itemsize) for task in tasks
-        )
+        forward = self._program("forward").workspace_bytes
+        if OPERATIONS[self.op].has_argmax:
+            return forward + self._program("search").workspace_bytes
+        return max(forward, self._program("adjoint").workspace_bytes)
 
     @cached_property
     def cost(self) -> int:
@@ -284,11 +275,10 @@ class Plan:
         if want_argmax:
             argmax_dtype = self._need_argmax("return_argmax")
             y, argmax = self._result_pair(out, argmax_dtype, x)
-            self._reduce(kernels.Mode.ARGMAX, x, y, argmax, used)
+            self._reduce(x, y, argmax, used)
             return y, argmax
         y = self._result("out", out, self.output_shape, self.dtype, x)
-        mode = kernels.Mode.MAX if self.op == "max_pool" else kernels.Mode.MEAN
-        self._reduce(mode, x, y, None, used)
+        self._reduce(x, y, None, used)
         return y
 
     def backward(
@@ -355,7 +345,7 @@ class Plan:
         if OPERATIONS[self.op].has_argmax:
             self._max_backward(dy, x, argmax, dx, used)
         else:
-            self._reduce(kernels.Mode.ADJOINT, dy, dx, None, used)
+            self._adjoint(dy, dx, used)
         return dx
 
     # -------------------------------------------------------------------------- its arguments
@@ -397,9 +387,8 @@ class Plan:
             )
         if not argmax.size:
             return argmax  # its cells are counted by billions where it has no channels
-        kernel = kernels.first_bad[_SIGNATURES[dtype]]
-        channels = self._planes_and_channels[1]
-        bad = kernel(self._cells(argmax), channels, self._taps, self._box)
+        kernel = kernels[self.dtype].first_bad[_SIGNATURES[dtype]]
+        bad = kernel(self._program("forward").code, flat(argmax))
         if bad >= 0:
             where = tuple(int(i) for i in np.unravel_index(bad, self.output_shape))
             raise ParameterError(
@@ -439,104 +428,51 @@ class Plan:
 
     # ------------------------------------------------------------------------------- kernels
 
-    @cached_property
-    def _taps(self) -> npt.NDArray[np.intp]:
-        return np.array([axis.taps() for axis in self._axes3], np.intp)
-
-    @cached_property
-    def _divisors(self) -> npt.NDArray[np.intp]:
-        """Tables whose counts, multiplied over the axes, are the divisors."""
+    def _divisors(self) -> tuple[Rows, Rows, Rows]:
+        """Return tables whose counts, multiplied over the axes, are the divisors."""
+        depth, height, width = self._axes3
         if self.divisor_override is not None:
             counts = (self.divisor_override, 1, 1)
-            rows = [
+            return tuple(  # type: ignore[return-value]
                 [(0, count, 0, 1, count, 1, axis.output)]
                 for count, axis in zip(counts, self._axes3, strict=True)
-            ]
-        elif self.count_include_pad:
-            rows = [axis.frame() for axis in self._axes3]
-        else:
-            rows = [axis.taps() for axis in self._axes3]
-        return np.array(rows, np.intp)
+            )
+        if self.count_include_pad:
+            return depth.frame(), height.frame(), width.frame()
+        return depth.taps(), height.taps(), width.taps()
 
-    @cached_property
-    def _box(self) -> npt.NDArray[np.intp]:
-        return np.array([axis.kernel for axis in self._axes3], np.intp)
-
-    @cached_property
-    def _offsets(self) -> npt.NDArray[np.intp]:
-        """How many elements of dx each tap lies behind its window's first one.
-
-        Empty where a table would be large, or would hold what no array can reach.
-        """
-        _, height, width = self._axes3
-        cell = max(1, self._planes_and_channels[1])
-        cells = (height.size * width.size * cell, width.size * cell, cell)
-        span = sum(a.extent * n for a, n in zip(self._axes3, cells, strict=True))
-        if prod(self.kernel_size) > MOST_OFFSETS or span > LIMIT:
-            return np.empty(0, np.intp)
-        steps = (
-            np.arange(axis.kernel) * axis.dilation * n
-            for axis, n in zip(self._axes3, cells, strict=True)
-        )
-        d, h, w = np.ix_(*steps)
-        return np.ascontiguousarray((d + h + w).ravel(), np.intp)
-
-    def _tiling(self, task: Task) -> Tiling:
-        """Return how the result of a task is cut up; made once."""
-        found = self._tilings.get(task)
+    def _program(self, task: Task) -> Program:
+        """Return how a task is done; made once."""
+        found = self._programs.get(task)
         if found is None:
-            itemsize = self.dtype.itemsize + (4 if OPERATIONS[self.op].has_argmax else 0)
-            found = tile(self._axes3, self._planes_and_channels[1], itemsize, task)
-            self._tilings[task] = found
+            found = program(
+                self._axes3,
+                *self._planes_and_channels,
+                self.dtype.itemsize,
+                task,
+                None if OPERATIONS[self.op].has_argmax else self._divisors(),
+            )
+            self._programs[task] = found
         return found
 
     @cached_property
-    def _tilings(self) -> dict[Task, Tiling]:
+    def _programs(self) -> dict[Task, Program]:
         return {}
 
-    def _run(
-        self,
-        kernel: Any,
-        arguments: tuple[Any, ...],
-        results: tuple[Array, ...],
-        task: Task,
-        argmax_dtype: np.dtype[Any] | None,
-        num_threads: int,
-    ) -> None:
-        """Call a kernel on as many threads as the work is worth, each with its own workspace."""
-        tiling = self._tiling(task)
-        planes, channels = self._planes_and_channels
-        depth, height, width = (
-            axis.output if task == "forward" else axis.size for axis in self._axes3
-        )
-        used = min(num_threads, max(1, self.cost // STEPS_A_THREAD))
-        sizes = list(tiling.sizes)
-        if used > 1:
-            # Enough tiles for all threads to end at about the same time.
-            sizes = tiling.finer((depth, height, width), channels, planes, 4 * used)
-        shape = np.array((planes, depth, height, width, channels), np.intp)
-        cut = np.array(sizes, np.intp)
+    def _run(self, kernel: Callable[..., bool], task: Task, num_threads: int, *args: Any) -> None:
+        """Call a kernel on as many threads as the work is worth."""
+        made = self._program(task)
+        used = min(num_threads, self.cost // STEPS_A_THREAD) if num_threads > 1 else 1
+        if used <= 1:
+            if not kernel(made.code, *args, None):
+                raise MemoryError
+            return
+        code = made.finer(4 * used)
         ticket = np.zeros(1, np.intp)
 
         def work() -> None:
-            spaces: list[Array] = []
-            if task in ("search", "scatter"):
-                spaces += [np.empty(tiling.slab, d) for d in (self.dtype, argmax_dtype)]
-            carried = argmax_dtype is not None
-            kernel(
-                *arguments,
-                shape,
-                cut,
-                ticket,
-                *results,
-                *spaces,
-                np.empty(tiling.work, self.dtype),
-                np.empty(tiling.work if carried else (0, 0, 0, 0), np.intc),
-                np.empty((2, tiling.line), self.dtype),
-                np.empty((2, tiling.line if carried else 0), np.intc),
-                np.empty((3, tiling.windows), np.float64),
-                np.empty((3, tiling.windows, 6), np.intp),
-            )
+            if not kernel(code, *args, ticket):
+                raise MemoryError
 
         threads.run(work, used)
 
@@ -545,25 +481,31 @@ class Plan:
         usable = array.flags.c_contiguous and array.flags.aligned
         return array if usable else np.empty(array.shape, array.dtype)
 
-    def _reduce(
-        self, mode: int, source: Array, target: Array, argmax: Array | None, num_threads: int
-    ) -> None:
-        """Reduce the windows of `source` into `target`, or, as the adjoint, what covers a cell."""
-        if not target.size:
+    def _reduce(self, x: Array, y: Array, argmax: Array | None, num_threads: int) -> None:
+        """Reduce the windows of x."""
+        if not y.size:
             return
-        y, which = self._written(target), None if argmax is None else self._written(argmax)
-        self._run(
-            kernels.reduce[self._signature(None if argmax is None else argmax.dtype)],
-            (mode, self._cells(source), self._taps, self._divisors, self._box),
-            (self._cells(y), _NOTHING if which is None else self._cells(which)),
-            "adjoint" if mode == kernels.Mode.ADJOINT else "forward",
-            None if argmax is None else argmax.dtype,
-            num_threads,
-        )
-        if y is not target:
-            target[...] = y
-        if which is not argmax:
-            argmax[...] = which  # type: ignore[index]
+        module = kernels[self.dtype]
+        to = self._written(y)
+        if argmax is None:
+            kernel = module.largest if OPERATIONS[self.op].has_argmax else module.total
+            self._run(kernel, "forward", num_threads, flat(x), flat(to))
+        else:
+            which = self._written(argmax)
+            kernel = module.largest_and_where[_SIGNATURES[argmax.dtype]]
+            self._run(kernel, "forward", num_threads, flat(x), flat(to), flat(which))
+            if which is not argmax:
+                argmax[...] = which
+        if to is not y:
+            y[...] = to
+
+    def _adjoint(self, dy: Array, dx: Array, num_threads: int) -> None:
+        if not dx.size:
+            return
+        to = self._written(dx)
+        self._run(kernels[self.dtype].total, "adjoint", num_threads, flat(dy), flat(to))
+        if to is not dx:
+            dx[...] = to
 
     def _max_backward(
         self, dy: Array, x: Array | None, argmax: Array | None, dx: Array, num_threads: int
@@ -571,31 +513,19 @@ class Plan:
         if not dx.size:
             return
         dtype = self._need_argmax("backward")
-        written = self._written(dx)
-        nothing = np.empty((0, 0, 0, 0), self.dtype)
+        to = self._written(dx)
         self._run(
-            kernels.max_backward[self._signature(dtype)],
-            (
-                self._cells(dy),
-                nothing if x is None or argmax is not None else self._cells(x),
-                np.empty((0, 0, 0, 0), dtype) if argmax is None else self._cells(argmax),
-                self._taps,
-                self._box,
-                self._offsets,
-            ),
-            (self._cells(written),),
-            "search" if argmax is None else "scatter",
-            dtype,
+            kernels[self.dtype].max_backward[_SIGNATURES[dtype]],
+            "search" if argmax is None else "route",
             num_threads,
+            self._program("forward").code,
+            flat(dy),
+            None if x is None or argmax is not None else flat(x),
+            None if argmax is None else flat(argmax),
+            flat(to),
         )
-        if written is not dx:
-            dx[...] = written
-
-    def _signature(self, argmax_dtype: np.dtype[Any] | None) -> str:
-        return f"{_SIGNATURES[self.dtype]}|{_SIGNATURES[argmax_dtype or _UINT8]}"
-
-    def _cells(self, array: Array) -> Array:
-        return as_cells(array, len(self.axes), self._channels_first)
+        if to is not dx:
+            dx[...] = to
 
     def zeros_take_part(self, y: Array, argmax: Array) -> None:
         """Turn a forward's results, in place, into those of an input padded with real zeros.
@@ -603,9 +533,8 @@ class Plan:
         `Pool2D` needs it; the arrays must be C-contiguous results of `forward`.
         """
         if y.size:
-            kernel = kernels.let_zeros_take_part[self._signature(argmax.dtype)]
-            channels = self._planes_and_channels[1]
-            kernel(self._cells(y), self._cells(argmax), channels, self._taps, self._box)
+            kernel = kernels[self.dtype].let_zeros_take_part[_SIGNATURES[argmax.dtype]]
+            kernel(self._program("forward").code, flat(y), flat(argmax))
 
 
 @lru_cache(maxsize=256)

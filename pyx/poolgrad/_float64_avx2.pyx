@@ -1,2 +1,2 @@
 # The kernels once more: setup.py compiles this file for CPUs with AVX2.
-include "_kernels.pyx"
+include "_float64_baseline.pyx"

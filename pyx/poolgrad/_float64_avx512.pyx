@@ -1,0 +1,2 @@
+# The kernels once more: setup.py compiles this file for CPUs with AVX512.
+include "_float64_baseline.pyx"

@@ -1,0 +1,1887 @@
+"""All loops over array elements, for one dtype and one instruction set.
+
+The files that include this one define `real`, and in C `REAL` and `BITS`, an integer of its size.
+
+Design
+------
+a) Arrays are rows of cells of C neighbouring elements, in planes and volumes: (planes, depth,
+   height, width, C). Channels-first data has N * C planes and one channel; missing axes have one
+   cell. A *reduction* makes each cell of its result out of a box of cells of its source, which
+   windows say, one an axis, from a tap table (see `geometry`). So forward and backward are
+   one: the gradient of a sum is a sum whose windows are the transposed ones.
+b) One primitive does all arithmetic: `box` reduces a box of vectors to one vector, in registers.
+   What is a vector depends on the row: the channels of a cell; a whole run of neighbouring cells
+   where windows move by one cell; or, with few channels, as many windows as there would be if
+   they did, of which every so many-th is kept.
+c) Small windows are boxes as they are. Larger ones, which share most of their taps, are reduced
+   along the width first, to rows that the workspace keeps, then along height and depth. Much
+   larger ones are put together from windows of 4, 16, ... taps along the width (`ladder`), and
+   from the tails and heads of blocks along the height (`slide`), at about the same cost whatever
+   their size.
+d) The vector instructions for a maximum forget NaNs, and padding with -inf could tie with a real
+   -inf. So the source is looked at first, and planes with either are done by slower loops that
+   know the rules. Width first, and a strict comparison, keep the first of equal values in
+   row-major order exactly.
+e) Results are cut into tiles that threads take from a common counter. A tile's owner alone writes
+   it, and the order of every sum follows from the geometry, so the bits of a result depend
+   neither on the number of threads, nor on the tiles, nor on the instruction set.
+f) The gradient of a maximum goes where the argmax points: a cell compares the argmax of the
+   windows that cover it (`gather`), or, where these are many, each window adds to its cell
+   (`scatter`). Both add in the same order.
+
+Nothing here checks, allocates or raises: `plan` has compared every shape before.
+"""
+
+cdef extern from *:
+    """
+    #include <math.h>
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <stdlib.h>
+    #include <string.h>
+    #if defined(__SSE2__)
+    #include <immintrin.h>
+    #endif
+
+    /* Vectors as wide as the instruction set's, which GCC and Clang know on every CPU. */
+    #if defined(__AVX512F__)
+    #define POOLGRAD_BYTES 64
+    #elif defined(__AVX2__)
+    #define POOLGRAD_BYTES 32
+    #else
+    #define POOLGRAD_BYTES 16
+    #endif
+    #define LANES ((Py_ssize_t)(POOLGRAD_BYTES / sizeof(REAL)))
+    typedef REAL vec __attribute__((vector_size(POOLGRAD_BYTES)));
+    typedef BITS mask __attribute__((vector_size(POOLGRAD_BYTES)));
+    typedef vec loose_vec __attribute__((aligned(sizeof(REAL)), may_alias));
+    typedef mask loose_mask __attribute__((aligned(sizeof(BITS)), may_alias));
+
+    #define INLINE static inline __attribute__((always_inline))
+    INLINE vec load(const REAL *x) { return *(const loose_vec *)x; }
+    INLINE void store(REAL *y, vec v) { *(loose_vec *)y = v; }
+    INLINE mask load_bits(const BITS *x) { return *(const loose_mask *)x; }
+    INLINE void store_bits(BITS *y, mask v) { *(loose_mask *)y = v; }
+    INLINE vec splat(REAL value) { return (vec){0} + value; }
+    INLINE mask splat_bits(BITS value) { return (mask){0} + value; }
+    INLINE mask larger(vec v, vec best) { return (mask)(v > best); }
+    /* Larger, or the first NaN. */
+    INLINE mask beats(vec v, vec best) { return ~(mask)(best >= v) & (mask)(best == best); }
+    INLINE mask equal_bits(mask a, mask b) { return (mask)(a == b); }
+    INLINE mask choose_bits(mask m, mask a, mask b) { return (m & a) | (~m & b); }
+    INLINE vec choose(mask m, vec a, vec b) { return (vec)choose_bits(m, (mask)a, (mask)b); }
+    INLINE vec where(mask m, vec v) { return (vec)(m & (mask)v); }
+    INLINE mask above(vec v, vec least) { return (mask)(v > least); }
+    INLINE int all_set(mask m) {
+        BITS every = -1;
+        for (Py_ssize_t i = 0; i < LANES; i++) every &= m[i];
+        return every != 0;
+    }
+
+    /* max(v, best) of the CPU: `best` unless v is larger. Any NaN is up to the caller. */
+    #define IS(bytes, size) (POOLGRAD_BYTES == bytes && sizeof(REAL) == size)
+    INLINE vec maximum(vec v, vec best) {
+    #if defined(__AVX512F__)
+        return IS(64, 4) ? (vec)_mm512_max_ps((__m512)v, (__m512)best)
+                         : (vec)_mm512_max_pd((__m512d)v, (__m512d)best);
+    #elif defined(__AVX2__)
+        return IS(32, 4) ? (vec)_mm256_max_ps((__m256)v, (__m256)best)
+                         : (vec)_mm256_max_pd((__m256d)v, (__m256d)best);
+    #elif defined(__SSE2__)
+        return IS(16, 4) ? (vec)_mm_max_ps((__m128)v, (__m128)best)
+                         : (vec)_mm_max_pd((__m128d)v, (__m128d)best);
+    #else
+        return choose(larger(v, best), v, best);
+    #endif
+    }
+
+    /* So many bytes or ints, each in a lane of its own. */
+    typedef unsigned char bytes_of_lanes
+        __attribute__((vector_size(POOLGRAD_BYTES / sizeof(REAL))));
+    INLINE mask widen_bytes(const unsigned char *x) {
+    #if defined(__AVX512F__)
+        return IS(64, 4) ? (mask)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x))
+                         : (mask)_mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)x));
+    #elif defined(__AVX2__)
+        int32_t four;
+        if (IS(32, 4)) return (mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
+        memcpy(&four, x, 4);
+        return (mask)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+    #else
+        mask v;
+        for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
+        return v;
+    #endif
+    }
+    INLINE mask widen_ints(const int *x) {
+        mask v;
+        if (sizeof(BITS) == sizeof(int)) return *(const loose_mask *)x;
+        for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
+        return v;
+    }
+
+    #define poolgrad_fetch_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
+    """
+    ctypedef real vec
+    ctypedef bits mask
+    const Py_ssize_t LANES
+    vec load(const real *x) noexcept nogil
+    void store(real *y, vec v) noexcept nogil
+    mask load_bits(const bits *x) noexcept nogil
+    void store_bits(bits *y, mask v) noexcept nogil
+    vec splat(real value) noexcept nogil
+    mask splat_bits(bits value) noexcept nogil
+    mask larger(vec v, vec best) noexcept nogil
+    mask beats(vec v, vec best) noexcept nogil
+    mask equal_bits(mask a, mask b) noexcept nogil
+    mask choose_bits(mask m, mask a, mask b) noexcept nogil
+    vec choose(mask m, vec a, vec b) noexcept nogil
+    vec where(mask m, vec v) noexcept nogil
+    mask above(vec v, vec least) noexcept nogil
+    bint all_set(mask m) noexcept nogil
+    vec maximum(vec v, vec best) noexcept nogil
+    mask widen_bytes(const unsigned char *x) noexcept nogil
+    mask widen_ints(const int *x) noexcept nogil
+    Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
+
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+cdef extern from "math.h":
+    const float INFINITY
+
+# One byte while 255 taps suffice; the largest value, or -1, says "none".
+ctypedef fused index:
+    unsigned char
+    int
+
+ctypedef fused element:
+    real
+    bits
+
+# What a reduction does with the taps of a window.
+cdef enum Kind:
+    MAX
+    ARGMAX
+    SUM
+    ROUTE_BYTES   # gradient of a maximum: the sum of what is meant for this tap, by an argmax
+    ROUTE_INTS    # of bytes or of ints
+
+# A program: all that a plan knows, as integers. `Plan` writes it in this order.
+cdef enum:
+    PLANES
+    CHANNELS
+    GROUP           # planes of a tile
+    TILE_DEPTH
+    TILE_HEIGHT
+    TILE_WIDTH
+    TILE_CHANNELS
+    SEPARABLE       # whether rows are reduced along the width first, and kept
+    LADDER          # whether windows along the width are put together from smaller ones
+    SLIDE           # whether windows along the height are put together from tails and heads
+    PADDED          # whether rows are copied, with padding, to where windows need no clipping
+    MEAN            # whether results are divided by their windows' divisors
+    ADJOINT         # whether the source is, instead
+    SCATTER         # gradient of a maximum: whether windows look for cells, else cells for windows
+    SLAB            # the same: rows of windows whose argmax is found at a time
+    STAGE           # elements of the workspace for copied rows
+    WORK            # elements of the workspace for reduced rows
+    LINE            # elements of one row
+    ROWS            # the most windows, or cells, that a tile needs of an axis
+    AXES            # from here on, for each axis: the fields below
+
+cdef enum:
+    TAPS_AT         # where in the program the table of taps is
+    DIVISORS_AT     # where the table is whose counts make the divisors
+    BOX             # taps of the largest window, of the forward
+    BEFORE          # how the forward's windows lie, for the gradient of a maximum
+    EVERY
+    APART
+    AXIS_FIELDS
+
+# Columns of a tap table.
+cdef enum:
+    BASE      # first tap of the row's first window, unclipped
+    TAPS      # taps of a window, unclipped
+    ADVANCE   # from a window to the one a period later
+    STRIDE    # between the taps of a window
+    SIZE      # cells of the axis
+    PERIOD    # rows of the table
+    WINDOWS   # windows of the axis
+    COLUMNS
+
+cdef struct Window:
+    Py_ssize_t start    # first tap inside the axis
+    Py_ssize_t count    # taps inside the axis
+    Py_ssize_t step     # between them
+    Py_ssize_t first    # taps cut off in front
+    Py_ssize_t place    # what the first tap inside counts in an argmax, along this axis
+    Py_ssize_t hop      # and each further one
+
+cdef struct Segment:
+    # Windows first, first + every, ... of a row: the same taps, `hop` cells further each time.
+    # Or, with `every` 0, any neighbouring windows, each to be looked up.
+    Py_ssize_t first
+    Py_ssize_t every
+    Py_ssize_t many
+    Py_ssize_t hop
+    Window window
+
+cdef struct Box:
+    Py_ssize_t[3] count     # taps along depth, height and width
+    Py_ssize_t[3] pitch     # elements from tap to tap
+    Py_ssize_t[3] hop       # what a tap counts in an argmax
+    Py_ssize_t place        # what the first one does
+    const bits *carried     # ARGMAX: what each element counts by itself, or NULL
+    const void *which       # ROUTE: the argmax of each element
+    const real *tail        # a last tap, or NULL
+    const bits *tail_carried
+    Py_ssize_t tail_place
+
+cdef struct Tile:
+    Py_ssize_t plane
+    Py_ssize_t planes
+    Py_ssize_t[3] low       # first index along depth, height, width
+    Py_ssize_t[3] high      # one past the last
+    Py_ssize_t channel
+    Py_ssize_t channels
+
+cdef struct Target:
+    # Where a tile's results go. Either pointer may be NULL.
+    real *y
+    void *argmax
+    Py_ssize_t plane        # elements from plane to plane, and so on
+    Py_ssize_t depth
+    Py_ssize_t height
+    Py_ssize_t cell
+
+cdef struct Spot:
+    # An argmax, from some plane, depth and height on.
+    const char *at
+    Py_ssize_t item         # bytes of an element
+    Py_ssize_t origin[3]
+    Py_ssize_t pitch[3]     # elements from plane to plane, and so on
+    Py_ssize_t cell         # and from cell to cell
+
+cdef struct Space:
+    # One thread's workspace, and what of it is up to date.
+    Window *windows[3]
+    double *counts[3]
+    char *needed[2]
+    Py_ssize_t low[3]       # the cells that a tile's windows use, or would unclipped
+    Py_ssize_t high[3]
+    Py_ssize_t[3] done_low  # the windows that are unfolded
+    Py_ssize_t[3] done_high
+    int done_exact
+    Segment *segments
+    Py_ssize_t n_segments
+    real *stage
+    real *work
+    bits *carry
+    real *lines             # four rows
+    bits *places            # four rows
+    char *stage_argmax
+    Py_ssize_t line
+    bint empty              # whether any window along the width has no taps
+    Spot which              # ROUTE: where the argmax is
+
+
+
+# ------------------------------------------------------------------------------------ the box
+
+
+cdef inline void fold(
+    Kind kind, bint exact, vec v, mask place, vec *best, mask *kept
+) noexcept nogil:
+    """Take one more tap into account."""
+    cdef mask replace
+    if kind == SUM:
+        best[0] = best[0] + v
+    elif kind >= ROUTE_BYTES:
+        best[0] = best[0] + where(place, v)
+    elif not exact:
+        if kind == ARGMAX:
+            kept[0] = choose_bits(larger(v, best[0]), place, kept[0])
+        best[0] = maximum(v, best[0])
+    else:
+        replace = beats(v, best[0])
+        if kind == ARGMAX:
+            kept[0] = choose_bits(replace, place, kept[0])
+        best[0] = choose(replace, v, best[0])
+
+
+cdef inline void box_chunk(
+    Kind kind, bint exact, int vectors, const real *x, Py_ssize_t at, const Box *b, real *y,
+    bits *places
+) noexcept nogil:
+    """As `box`, for so many vectors, whose results stay in registers until they are stored."""
+    cdef vec[4] best
+    cdef mask[4] kept
+    cdef Py_ssize_t d, h, w = 1, place, i
+    cdef mask place_of
+    cdef int u
+    cdef const real *plane = x + at
+    cdef const real *row
+    cdef const real *cell
+    for u in range(vectors):
+        if kind >= ROUTE_BYTES:
+            best[u] = splat(0)
+            w = 0
+        else:
+            best[u] = load(x + at + u * LANES)
+        if kind == ARGMAX:
+            kept[u] = splat_bits(<bits>b.place)
+            if b.carried != NULL:
+                kept[u] = kept[u] + load_bits(b.carried + at + u * LANES)
+    for d in range(b.count[0]):
+        row = plane
+        for h in range(b.count[1]):
+            cell = row + w * b.pitch[2]
+            while w < b.count[2]:
+                if kind != MAX and kind != SUM:
+                    place = b.place + d * b.hop[0] + h * b.hop[1] + w * b.hop[2]
+                    place_of = splat_bits(<bits>place)
+                for u in range(vectors):
+                    i = cell - x + u * LANES
+                    if kind == ROUTE_BYTES:
+                        fold(kind, exact, load(cell + u * LANES), equal_bits(
+                            place_of, widen_bytes(<const unsigned char *>b.which + i)),
+                            &best[u], &kept[u])
+                    elif kind == ROUTE_INTS:
+                        fold(kind, exact, load(cell + u * LANES), equal_bits(
+                            place_of, widen_ints(<const int *>b.which + i)), &best[u], &kept[u])
+                    elif kind == ARGMAX and b.carried != NULL:
+                        fold(kind, exact, load(cell + u * LANES),
+                             place_of + load_bits(b.carried + i), &best[u], &kept[u])
+                    else:
+                        fold(kind, exact, load(cell + u * LANES), place_of, &best[u], &kept[u])
+                cell += b.pitch[2]
+                w += 1
+            w = 0
+            row += b.pitch[1]
+        plane += b.pitch[0]
+    if b.tail != NULL:
+        for u in range(vectors):
+            if kind == ARGMAX:
+                place_of = splat_bits(<bits>b.tail_place)
+                if b.tail_carried != NULL:
+                    place_of = place_of + load_bits(b.tail_carried + at + u * LANES)
+            fold(kind, exact, load(b.tail + at + u * LANES), place_of, &best[u], &kept[u])
+    for u in range(vectors):
+        store(y + at + u * LANES, best[u])
+        if kind == ARGMAX:
+            store_bits(places + at + u * LANES, kept[u])
+
+
+cdef inline bint wins(Kind kind, bint exact, real value, real best) noexcept nogil:
+    if exact:
+        return (not best >= value) and best == best
+    return value > best
+
+
+cdef inline void box_element(
+    Kind kind, bint exact, const real *x, Py_ssize_t at, const Box *b, real *y, bits *places
+) noexcept nogil:
+    """As `box`, for one element."""
+    cdef real best = x[at], value
+    cdef Py_ssize_t kept = b.place + (b.carried[at] if kind == ARGMAX and b.carried != NULL else 0)
+    cdef Py_ssize_t d, h, w = 1, i, place
+    if kind >= ROUTE_BYTES:
+        best, w = 0, 0
+    for d in range(b.count[0]):
+        for h in range(b.count[1]):
+            i = at + d * b.pitch[0] + h * b.pitch[1] + w * b.pitch[2]
+            while w < b.count[2]:
+                value = x[i]
+                place = b.place + d * b.hop[0] + h * b.hop[1] + w * b.hop[2]
+                if kind == SUM:
+                    best = best + value
+                elif kind == ROUTE_BYTES:
+                    if (<const unsigned char *>b.which)[i] == place:
+                        best = best + value
+                elif kind == ROUTE_INTS:
+                    if (<const int *>b.which)[i] == place:
+                        best = best + value
+                elif wins(kind, exact, value, best):
+                    best = value
+                    if kind == ARGMAX:
+                        kept = place
+                        if b.carried != NULL:
+                            kept += b.carried[i]
+                i += b.pitch[2]
+                w += 1
+            w = 0
+    if b.tail != NULL:
+        value = b.tail[at]
+        if kind == SUM:
+            best = best + value
+        elif wins(kind, exact, value, best):
+            best = value
+            if kind == ARGMAX:
+                kept = b.tail_place + (b.tail_carried[at] if b.tail_carried != NULL else 0)
+    y[at] = best
+    if kind == ARGMAX:
+        places[at] = <bits>kept
+
+
+cdef inline void box_as(
+    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    if b.count[0] * b.count[1] * b.count[2] == 0:
+        for i in range(n):
+            y[i] = 0 if kind >= SUM else -INFINITY
+            if kind == ARGMAX:
+                places[i] = 0
+        return
+    if n < LANES:
+        for i in range(n):
+            box_element(kind, exact, x, i, b, y, places)
+        return
+    while i + 4 * LANES <= n:
+        box_chunk(kind, exact, 4, x, i, b, y, places)
+        i += 4 * LANES
+    while i < n:
+        # The last vector may overlap the one before, and make some elements twice.
+        i = min(i, n - LANES)
+        box_chunk(kind, exact, 1, x, i, b, y, places)
+        i += LANES
+
+
+cdef void box(
+    Kind kind,
+    bint exact,          # whether NaNs are possible
+    const real *x,       # IN: where the first tap's vector is
+    const Box *b,        # IN: where the others are
+    Py_ssize_t n,        # elements of a vector
+    real *y,             # OUT: the largest of each, or their sum; apart from all that is read
+    bits *places,        # OUT, ARGMAX: which it was
+) noexcept nogil:
+    """Reduce a box of vectors to one."""
+    if kind == SUM:
+        box_as(SUM, False, x, b, n, y, places)
+    elif kind == ROUTE_BYTES:
+        box_as(ROUTE_BYTES, False, x, b, n, y, places)
+    elif kind == ROUTE_INTS:
+        box_as(ROUTE_INTS, False, x, b, n, y, places)
+    elif kind == MAX:
+        if exact:
+            box_as(MAX, True, x, b, n, y, places)
+        else:
+            box_as(MAX, False, x, b, n, y, places)
+    elif exact:
+        box_as(ARGMAX, True, x, b, n, y, places)
+    else:
+        box_as(ARGMAX, False, x, b, n, y, places)
+
+
+cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
+    """Return the box of so many vectors in a line."""
+    cdef Box b
+    b.count[0] = b.count[1] = 1
+    b.count[2] = count
+    b.pitch[0] = b.pitch[1] = 0
+    b.pitch[2] = pitch
+    b.hop[0] = b.hop[1] = 0
+    b.hop[2] = 1
+    b.place = 0
+    b.carried = b.which = NULL
+    b.tail = NULL
+    b.tail_carried = NULL
+    b.tail_place = 0
+    return b
+
+
+# ---------------------------------------------------------------------------------- tap tables
+
+
+cdef inline const Py_ssize_t *row_of(
+    const Py_ssize_t *taps, Py_ssize_t o, Py_ssize_t *turn
+) noexcept nogil:
+    """Return window `o`'s row of a tap table, and how often the table was gone through."""
+    cdef Py_ssize_t period = taps[PERIOD]
+    if period == 1:
+        turn[0] = o
+        return taps
+    turn[0] = o // period
+    return taps + o % period * COLUMNS
+
+
+cdef inline Py_ssize_t first_tap(const Py_ssize_t *taps, Py_ssize_t o) noexcept nogil:
+    """Return where the first tap of window `o` lies, be it inside the axis or not."""
+    cdef Py_ssize_t turn
+    cdef const Py_ssize_t *row = row_of(taps, o, &turn)
+    return row[BASE] + turn * row[ADVANCE]
+
+
+cdef inline Window clip(const Py_ssize_t *taps, Py_ssize_t o) noexcept nogil:
+    """Return the taps of window `o` that lie inside the axis."""
+    cdef Py_ssize_t turn
+    cdef const Py_ssize_t *row = row_of(taps, o, &turn)
+    cdef Py_ssize_t at = row[BASE] + turn * row[ADVANCE]
+    cdef Py_ssize_t many = row[TAPS], step = row[STRIDE], size = row[SIZE], front = 0
+    cdef Window window
+    if at < 0:
+        front = min((step - 1 - at) // step, many)
+    if at + (many - 1) * step >= size:
+        many = (size - 1 - at) // step + 1 if at < size else 0
+    window.start = at + front * step
+    window.count = max(0, many - front)
+    window.step = step
+    window.first = window.place = front
+    return window
+
+
+cdef void unfold(
+    const Py_ssize_t *program,
+    int axis,
+    Py_ssize_t low,
+    Py_ssize_t high,
+    bint padded,         # whether windows may reach outside the axis; then place is theirs too
+    bint covering,       # whether windows are cells, and their taps the windows that cover them
+    Space *space,        # OUT: windows, needed, low, high
+) noexcept nogil:
+    """Write the taps of windows `low` .. `high` - 1 of an axis, and which cells they use."""
+    cdef const Py_ssize_t *taps = program + program[AXES + axis * AXIS_FIELDS + TAPS_AT]
+    cdef const Py_ssize_t *field = program + AXES + axis * AXIS_FIELDS
+    cdef Window *window = space.windows[axis]
+    cdef Py_ssize_t o, k, turn, least = 0, most = 0
+    cdef const Py_ssize_t *row
+    for o in range(low, high):
+        if padded:
+            row = row_of(taps, o, &turn)
+            window.start = row[BASE] + turn * row[ADVANCE]
+            window.count = row[TAPS]
+            window.step = row[STRIDE]
+            window.first = window.place = 0
+        else:
+            window[0] = clip(taps, o)
+        window.hop = 1
+        if window.count:
+            if covering:
+                # Which tap of its first window the cell is; of later windows, it is an earlier one.
+                window.place = (o + field[BEFORE] - window.start * field[EVERY]) // field[APART]
+                window.hop = -(window.step * field[EVERY] // field[APART])
+            if most == least == 0 or window.start < least:
+                least = window.start
+            most = max(most, window.start + (window.count - 1) * window.step + 1)
+        window += 1
+    space.low[axis] = least
+    space.high[axis] = most
+    if axis < 2:
+        memset(space.needed[axis], 0, most - least)
+        for o in range(high - low):
+            window = space.windows[axis] + o
+            for k in range(window.count):
+                space.needed[axis][window.start + k * window.step - least] = 1
+
+
+cdef void count_taps(
+    const Py_ssize_t *program,
+    int axis,
+    Py_ssize_t low,
+    Py_ssize_t high,
+    double *counts,      # OUT
+) noexcept nogil:
+    """Write each window's factor of the divisor; 1 where it is empty and its sum is 0 anyway."""
+    cdef const Py_ssize_t *divisors = (
+        program + program[AXES + axis * AXIS_FIELDS + DIVISORS_AT]
+    )
+    cdef Py_ssize_t o
+    for o in range(low, high):
+        counts[o - low] = <double>max(1, clip(divisors, o).count)
+
+
+cdef void find_segments(
+    const Py_ssize_t *program,
+    Py_ssize_t low,
+    Py_ssize_t width,
+    bint regular,        # whether windows a period apart have the same taps
+    Space *space,        # IN: windows along the width; OUT: segments
+) noexcept nogil:
+    """Group the windows along the width, so that many can be done in one go."""
+    cdef const Py_ssize_t *taps = program + program[AXES + 2 * AXIS_FIELDS + TAPS_AT]
+    cdef const Window *windows = space.windows[2]
+    cdef Segment *segment = space.segments
+    cdef Py_ssize_t w = 0, many, period = taps[PERIOD]
+    if regular:
+        for w in range(min(period, width)):
+            segment.first, segment.every = w, period
+            segment.many = (width - w + period - 1) // period
+            segment.hop = taps[ADVANCE]
+            segment.window = windows[w]
+            segment += 1
+    else:
+        while w < width:
+            many = 1
+            while w + many < width and (
+                windows[w + many].start == windows[w].start + many
+                and windows[w + many].count == windows[w].count
+                and windows[w + many].place == windows[w].place
+                and windows[w + many].step == windows[w].step
+            ):
+                many += 1
+            segment.first, segment.many, segment.window = w, many, windows[w]
+            segment.every = segment.hop = 1
+            if many == 1:
+                # No run: it joins those before.
+                segment.every = 0
+                if w and (segment - 1).every == 0:
+                    segment -= 1
+                    segment.many += 1
+            segment += 1
+            w += many
+    space.n_segments = segment - space.segments
+
+
+# -------------------------------------------------------------------------------------- a row
+
+
+cdef void spread(
+    const element *x,    # IN
+    Py_ssize_t gap,      # from cell to cell of x
+    Py_ssize_t cells,
+    Py_ssize_t channels,
+    element *y,          # OUT
+    Py_ssize_t step,     # from cell to cell of y
+) noexcept nogil:
+    """Copy cells that lie a fixed distance apart to where they lie another distance apart."""
+    cdef Py_ssize_t i, c
+    if channels == 1:
+        # The usual distances are constants, which makes vectors of the loops.
+        if gap == 2 and step == 1:
+            for i in range(cells):
+                y[i] = x[2 * i]
+        elif gap == 4 and step == 1:
+            for i in range(cells):
+                y[i] = x[4 * i]
+        else:
+            for i in range(cells):
+                y[i * step] = x[i * gap]
+    elif channels == 3:
+        for i in range(cells):
+            for c in range(3):
+                y[i * step + c] = x[i * gap + c]
+    else:
+        for i in range(cells):
+            memcpy(y + i * step, x + i * gap, channels * sizeof(element))
+
+
+cdef void fill(Kind kind, Py_ssize_t n, real *y, bits *places) noexcept nogil:
+    """Write what a window without taps gives."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = 0 if kind >= SUM else -INFINITY
+    if kind == ARGMAX:
+        memset(places, 0, n * sizeof(bits))
+
+
+cdef void ladder(
+    Kind kind,
+    const real *x,       # IN: where the first tap's vector is
+    Py_ssize_t pitch,    # elements from tap to tap
+    Py_ssize_t taps,
+    Py_ssize_t n,
+    real *lines,         # WORK: three rows, each of n + (taps - 1) * pitch elements
+    bits *places,        # WORK, ARGMAX
+    Py_ssize_t line,     # elements from row to row there
+    const real **y,      # OUT: in which of them the results are
+    const bits **argmax,
+) noexcept nogil:
+    """As `box`, for many taps in a line: windows of 4, 16, ... taps come first.
+
+    A maximum ends with two windows that may overlap. A sum adds disjoint ones, the small ones
+    at the end of the window first.
+    """
+    cdef Py_ssize_t span = 1, used = 0, digit, to, tail = -1
+    cdef const real *now = x
+    cdef const bits *carried = NULL
+    cdef Box b
+    cdef int into = 0
+    while True:
+        # Row `into` is free; `now` and the tail are in the other two.
+        digit = taps // span % 4 if span * 4 <= taps else taps // span
+        if kind == SUM or span * 4 > taps:
+            used += digit * span
+            to = into
+            b = line_of(digit, span * pitch)
+            b.hop[2] = span
+            b.carried = carried
+            if kind == SUM:
+                if tail >= 0:
+                    b.tail = lines + tail * line
+            elif used < taps:
+                b.tail = now + (taps - span) * pitch
+                b.tail_carried = carried + (taps - span) * pitch if carried != NULL else NULL
+                b.tail_place = taps - span
+            if digit:
+                box(kind, False, now + (taps - used) * pitch if kind == SUM else now, &b, n,
+                    lines + to * line, places + to * line)
+                tail = to
+                into = free_row(now, lines, line, tail)
+            if span * 4 > taps:
+                y[0] = lines + tail * line
+                argmax[0] = places + tail * line if kind == ARGMAX else NULL
+                return
+        b = line_of(4, span * pitch)
+        b.hop[2] = span
+        b.carried = carried
+        box(kind, False, now, &b, n + (taps - 4 * span) * pitch, lines + into * line,
+            places + into * line)
+        now = lines + into * line
+        carried = places + into * line if kind == ARGMAX else NULL
+        into = free_row(now, lines, line, tail)
+        span *= 4
+
+
+cdef inline int free_row(
+    const real *now, const real *lines, Py_ssize_t line, Py_ssize_t tail
+) noexcept nogil:
+    """Return which of three rows holds neither `now` nor the tail."""
+    cdef int row = 0
+    while row == tail or lines + row * line == now:
+        row += 1
+    return row
+
+
+cdef void sweep(
+    Kind kind,
+    bint exact,
+    const Py_ssize_t *program,
+    const real *x,       # IN: the first row of the box, at the cell that windows count from
+    Py_ssize_t pitch,    # elements from cell to cell of x
+    Box *b,              # IN: the box along depth and height
+    Py_ssize_t channels,  # of which so many matter
+    Py_ssize_t width,    # windows
+    Space *space,        # IN: segments; WORK: lines
+    real *y,             # OUT: a row
+    Py_ssize_t y_pitch,  # elements from cell to cell of y
+    bits *places,        # OUT, ARGMAX: a row, cell beside cell
+) noexcept nogil:
+    """Make a row of results."""
+    cdef Py_ssize_t k, w, n, at, place = b.place
+    cdef const void *which = b.which
+    cdef const Segment *segment
+    cdef const Window *window
+    cdef const real *found
+    cdef const bits *found_places
+    for k in range(space.n_segments):
+        segment = space.segments + k
+        if segment.every == 0:
+            for w in range(segment.first, segment.first + segment.many):
+                window = space.windows[2] + w
+                b.count[2] = window.count
+                b.pitch[2] = window.step * pitch
+                b.hop[2] = window.hop
+                b.place = place + window.place
+                at = window.start * pitch
+                b.which = further(kind, which, at)
+                box(kind, exact, x + at, b, channels, y + w * y_pitch, places + w * channels)
+            continue
+        window = &segment.window
+        b.count[2] = window.count
+        b.pitch[2] = window.step * pitch
+        b.hop[2] = window.hop
+        b.place = place + window.place
+        if (
+            pitch != channels or y_pitch != channels
+            or not program[LADDER] and segment.many > 1 and (
+                segment.hop >= LANES
+                or channels >= LANES and (segment.hop != 1 or segment.every != 1)
+            )
+        ):
+            # Cells that are not side by side, or are vectors by themselves, or far apart.
+            for w in range(segment.many):
+                at = (window.start + w * segment.hop) * pitch
+                b.which = further(kind, which, at)
+                box(kind, exact, x + at, b, channels,
+                    y + (segment.first + w * segment.every) * y_pitch,
+                    places + (segment.first + w * segment.every) * channels)
+            continue
+        # All the windows between the first and the last, whether there are such or not: one
+        # long vector. Then every `hop`-th of it is a result, for every `every`-th window.
+        n = ((segment.many - 1) * segment.hop + 1) * channels
+        b.which = further(kind, which, window.start * pitch)
+        if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
+            ladder(kind, x + window.start * pitch, b.pitch[2], window.count, n,
+                   space.lines, space.places, space.line, &found, &found_places)
+        elif segment.every == 1 and (segment.hop == 1 or segment.many == 1):
+            box(kind, exact, x + window.start * pitch, b, n, y + segment.first * channels,
+                places + segment.first * channels)
+            continue
+        else:
+            box(kind, exact, x + window.start * pitch, b, n, space.lines, space.places)
+            found, found_places = space.lines, space.places
+        spread(found, segment.hop * channels, segment.many, channels,
+               y + segment.first * channels, segment.every * channels)
+        if kind == ARGMAX:
+            spread(found_places, segment.hop * channels, segment.many, channels,
+                   places + segment.first * channels, segment.every * channels)
+    b.place = place
+    b.which = which
+
+
+cdef inline const void *further(Kind kind, const void *which, Py_ssize_t n) noexcept nogil:
+    """Return the place of the argmax `n` elements on."""
+    if kind == ROUTE_BYTES:
+        return <const unsigned char *>which + n
+    if kind == ROUTE_INTS:
+        return <const int *>which + n
+    return NULL
+
+
+cdef bint plain(const real *x, Py_ssize_t n) noexcept nogil:
+    """Whether there is neither a NaN nor -inf among `n` elements."""
+    cdef Py_ssize_t i = 0
+    cdef mask good = splat_bits(-1)
+    cdef vec least = splat(-INFINITY)
+    cdef bint every = True
+    while i + 4 * LANES <= n:
+        good &= above(load(x + i), least) & above(load(x + i + LANES), least)
+        good &= above(load(x + i + 2 * LANES), least) & above(load(x + i + 3 * LANES), least)
+        i += 4 * LANES
+    while i + LANES <= n:
+        good &= above(load(x + i), least)
+        i += LANES
+    while i < n:
+        every = every and x[i] > -INFINITY
+        i += 1
+    return every and all_set(good)
+
+
+cdef void divide(
+    const real *x,           # IN: a row; may be y
+    Py_ssize_t pitch,        # elements from cell to cell of x
+    double outer,            # the divisor, but for its factor along the width
+    const double *counts,    # IN: that factor
+    Py_ssize_t width,
+    Py_ssize_t channels,
+    real *y,                 # OUT: a row
+    Py_ssize_t y_pitch,
+) noexcept nogil:
+    """Divide each cell of a row by its window's divisor."""
+    cdef Py_ssize_t i, w = 0, many, length
+    cdef real divisor
+    while w < width:
+        # Neighbours mostly have the same divisor: one long vector.
+        many = 1
+        if pitch == channels and y_pitch == channels:
+            while w + many < width and counts[w + many] == counts[w]:
+                many += 1
+        divisor = <real>(outer * counts[w])
+        length = many * channels
+        for i in range(length):
+            y[w * y_pitch + i] = x[w * pitch + i] / divisor
+        w += many
+
+
+cdef void stage_which(
+    Tile *tile,
+    Py_ssize_t plane,
+    Py_ssize_t d,
+    Py_ssize_t h,
+    Py_ssize_t low,
+    Py_ssize_t high,
+    Py_ssize_t front,
+    Py_ssize_t back,
+    Py_ssize_t at,           # where in the stage
+    Space *space,
+) noexcept nogil:
+    """Copy a row of the argmax, with padding that points nowhere."""
+    cdef const Spot *which = &space.which
+    cdef Py_ssize_t item = which.item, cell = tile.channels * item, w
+    cdef char *to = space.stage_argmax + at * item
+    cdef const char *source = which.at + item * (
+        (plane - which.origin[0]) * which.pitch[0] + (d - which.origin[1]) * which.pitch[1]
+        + (h - which.origin[2]) * which.pitch[2] + low * which.cell
+    )
+    if high <= low:
+        memset(to, -1, (front + back) * cell)
+        return
+    memset(to, -1, front * cell)
+    to += front * cell
+    if which.cell == tile.channels:
+        memcpy(to, source, (high - low) * cell)
+    else:
+        for w in range(high - low):
+            memcpy(to + w * cell, source + w * which.cell * item, cell)
+    memset(to + (high - low) * cell, -1, back * cell)
+
+
+cdef bint prepare(
+    Kind kind,
+    bint exact,
+    const Py_ssize_t *program,
+    const real *x,       # IN
+    Tile *tile,
+    Py_ssize_t plane,
+    Py_ssize_t d,
+    Py_ssize_t h,
+    Space *space,
+    real *stage,         # OUT: a row, if it has to be copied
+    const real **row,    # OUT: where the row is now, at the cell that windows count from
+    Py_ssize_t *pitch,   # OUT: elements from cell to cell there
+) noexcept nogil:
+    """Make a row of the source ready; False if a maximum has to be exact."""
+    cdef const Py_ssize_t *field = program + AXES
+    cdef Py_ssize_t depth = (program + field[TAPS_AT])[SIZE]
+    cdef Py_ssize_t height = (program + field[AXIS_FIELDS + TAPS_AT])[SIZE]
+    cdef Py_ssize_t width = (program + field[2 * AXIS_FIELDS + TAPS_AT])[SIZE]
+    cdef Py_ssize_t channels = program[CHANNELS]
+    cdef Py_ssize_t low = max(0, space.low[2]), high = min(width, space.high[2]), c
+    cdef Py_ssize_t front = low - space.low[2], back = space.high[2] - high
+    cdef real blank = 0 if kind >= SUM else -INFINITY
+    cdef const real *source = (
+        x + (((plane * depth + d) * height + h) * width + low) * channels + tile.channel
+    )
+    if program[ADJOINT] or program[PADDED] and not exact:
+        row[0] = stage
+        pitch[0] = tile.channels
+        if kind >= ROUTE_BYTES:
+            stage_which(tile, plane, d, h, low, high, front, back, stage - space.stage, space)
+        if high <= low:  # windows in the padding only
+            for c in range((space.high[2] - space.low[2]) * tile.channels):
+                stage[c] = blank
+            return True
+        for c in range(front * tile.channels):
+            stage[c] = blank
+        stage += front * tile.channels
+        if program[ADJOINT]:
+            divide(source, channels, space.counts[0][d - space.low[0]]
+                   * space.counts[1][h - space.low[1]], space.counts[2] + front,
+                   high - low, tile.channels, stage, tile.channels)
+        elif tile.channels == channels:
+            memcpy(stage, source, (high - low) * channels * sizeof(real))
+        else:
+            spread(source, channels, high - low, tile.channels, stage, tile.channels)
+        stage += (high - low) * tile.channels
+        for c in range(back * tile.channels):
+            stage[c] = blank
+        stage -= (high - low) * tile.channels
+        return kind >= SUM or plain(stage, (high - low) * tile.channels)
+    row[0] = source
+    pitch[0] = channels
+    if kind >= SUM or exact:
+        return True
+    if tile.channels == channels:
+        return plain(source, (high - low) * channels)
+    for c in range(high - low):
+        if not plain(source + c * channels, tile.channels):
+            return False
+    return True
+
+
+# ------------------------------------------------------------------------------------- a tile
+
+
+cdef struct Rows:
+    # The rows that a plane's results are made of: of the source itself, copied, or reduced.
+    const real *x
+    const bits *places
+    Py_ssize_t depth      # elements from plane to plane
+    Py_ssize_t height     # and from row to row
+    Py_ssize_t pitch      # and from cell to cell
+
+
+cdef void finish(
+    Kind kind,
+    const Py_ssize_t *program,
+    const bits *places,      # IN, ARGMAX: a row, cell beside cell
+    Tile *tile,
+    Target *target,
+    Py_ssize_t plane,
+    Py_ssize_t d,
+    Py_ssize_t h,
+    Space *space,
+    index _argmax,           # only its type is used
+) noexcept nogil:
+    """Store the argmax of a row of results, or divide the row."""
+    cdef Py_ssize_t width = tile.high[2] - tile.low[2], w, c
+    cdef Py_ssize_t at = (
+        (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
+        + (h - tile.low[1]) * target.height
+    )
+    cdef index *argmax
+    cdef bint empty
+    if program[MEAN]:
+        divide(target.y + at, target.cell, space.counts[0][d - tile.low[0]]
+               * space.counts[1][h - tile.low[1]], space.counts[2], width, tile.channels,
+               target.y + at, target.cell)
+    if kind != ARGMAX:
+        return
+    argmax = <index *>target.argmax + at
+    if target.cell == tile.channels:
+        for c in range(width * tile.channels):
+            argmax[c] = <index>places[c]
+    else:
+        for w in range(width):
+            for c in range(tile.channels):
+                argmax[w * target.cell + c] = <index>places[w * tile.channels + c]
+    # What was found in windows without taps means nothing.
+    empty = not (space.windows[0][d - tile.low[0]].count
+                 and space.windows[1][h - tile.low[1]].count)
+    if not empty and not space.empty:
+        return
+    for w in range(width):
+        if empty or clip_at(program, 2, tile.low[2] + w).count == 0:
+            for c in range(tile.channels):
+                argmax[w * target.cell + c] = <index>-1
+
+
+cdef inline Window clip_at(const Py_ssize_t *program, int axis, Py_ssize_t o) noexcept nogil:
+    """Return the taps of a window that lie inside an axis."""
+    return clip(program + program[AXES + axis * AXIS_FIELDS + TAPS_AT], o)
+
+
+cdef void emit(
+    Kind kind,
+    bint exact,
+    const real *x,           # IN: reduced rows, cell beside cell
+    Box *b,                  # IN: those to reduce
+    Tile *tile,
+    Target *target,
+    Py_ssize_t at,           # OUT: where in the target
+    bits *places,            # OUT, ARGMAX: a row
+) noexcept nogil:
+    """Make a row of results out of reduced rows."""
+    cdef Py_ssize_t width = tile.high[2] - tile.low[2], w
+    cdef Box cell
+    if target.cell == tile.channels:
+        box(kind, exact, x, b, width * tile.channels, target.y + at, places)
+        return
+    cell = b[0]
+    for w in range(width):
+        box(kind, exact, x, &cell, tile.channels, target.y + at, places)
+        x += tile.channels
+        at += target.cell
+        places += tile.channels
+        if cell.carried != NULL:
+            cell.carried += tile.channels
+        if cell.tail != NULL:
+            cell.tail += tile.channels
+        if cell.tail_carried != NULL:
+            cell.tail_carried += tile.channels
+
+
+cdef bint slide(
+    Kind kind,
+    const Py_ssize_t *program,
+    const real *x,
+    Tile *tile,
+    Target *target,
+    Py_ssize_t plane,
+    Py_ssize_t d,            # the plane of the source, and of the result
+    Space *space,
+    index argmax,
+) noexcept nogil:
+    """Reduce a plane by windows that are large along the height; False if it has to be exact.
+
+    Blocks of as many rows as a window has follow each other, from the first window of all on. A
+    window is the tail of a block and the head of the next one, which are both kept up to date
+    row by row: van Herk's algorithm.
+    """
+    cdef const Py_ssize_t *taps = program + program[AXES + AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t rows = taps[TAPS], every = taps[ADVANCE], base = taps[BASE]
+    cdef Py_ssize_t weight = program[AXES + 2 * AXIS_FIELDS + BOX]
+    cdef Py_ssize_t n = (tile.high[2] - tile.low[2]) * tile.channels
+    cdef Py_ssize_t length = (n + 15) // 16 * 16, at
+    cdef Py_ssize_t h = tile.low[1]
+    cdef Py_ssize_t block = h * every // rows * rows   # where the tails' block starts
+    cdef Py_ssize_t front = h * every - block, i
+    cdef real *tails = space.work
+    cdef real *heads = tails + rows * length
+    cdef real *head = heads + rows * length
+    cdef real *other = head + length
+    cdef bits *tails_places = space.carry
+    cdef bits *heads_places = tails_places + rows * length
+    cdef bits *head_places = heads_places + rows * length
+    cdef bits *other_places = head_places + length
+    cdef Box b
+    for i in range(rows - 1, front - 1, -1):
+        if not reduced_row(kind, program, x, tile, plane, d, base + block + i, n, space,
+                           tails + i * length, tails_places + i * length):
+            return False
+    while True:
+        # The tails, from the last one up.
+        for i in range(rows - 1, front - 1, -1):
+            b = line_of(1, 0)
+            b.place = i * weight
+            b.carried = tails_places + i * length if kind == ARGMAX else NULL
+            if i < rows - 1:
+                b.tail = tails + (i + 1) * length
+                b.tail_carried = tails_places + (i + 1) * length
+            box(kind, False, tails + i * length, &b, length, tails + i * length,
+                tails_places + i * length)
+        front = 0
+        for i in range(rows):
+            if block + i == h * every:
+                b = line_of(1, 0)
+                b.place = -i * weight
+                b.carried = tails_places + i * length if kind == ARGMAX else NULL
+                if i:
+                    b.tail = head
+                    b.tail_carried = head_places
+                    b.tail_place = (rows - i) * weight
+                at = (
+                    (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
+                    + (h - tile.low[1]) * target.height
+                )
+                emit(kind, False, tails + i * length, &b, tile, target, at, space.places)
+                finish(kind, program, space.places, tile, target, plane, d, h, space, argmax)
+                h += 1
+                if h == tile.high[1]:
+                    return True
+            if not reduced_row(kind, program, x, tile, plane, d, base + block + rows + i, n, space,
+                               heads + i * length, heads_places + i * length):
+                return False
+            b = line_of(1, 0)
+            if i == 0:
+                b.carried = heads_places if kind == ARGMAX else NULL
+                box(kind, False, heads, &b, length, head, head_places)
+            else:
+                b.carried = head_places if kind == ARGMAX else NULL
+                b.tail = heads + i * length
+                b.tail_carried = heads_places + i * length
+                b.tail_place = i * weight
+                box(kind, False, head, &b, length, other, other_places)
+                head, other = other, head
+                head_places, other_places = other_places, head_places
+        block += rows
+        tails, heads = heads, tails
+        tails_places, heads_places = heads_places, tails_places
+
+
+cdef bint reduced_row(
+    Kind kind,
+    const Py_ssize_t *program,
+    const real *x,
+    Tile *tile,
+    Py_ssize_t plane,
+    Py_ssize_t d,
+    Py_ssize_t h,
+    Py_ssize_t n,
+    Space *space,
+    real *y,                 # OUT
+    bits *places,            # OUT
+) noexcept nogil:
+    """Reduce a row along the width, be it inside the source or not."""
+    cdef const Py_ssize_t *taps = program + program[AXES + AXIS_FIELDS + TAPS_AT]
+    cdef const real *row
+    cdef Py_ssize_t pitch
+    cdef Box b
+    if not 0 <= h < taps[SIZE]:
+        fill(kind, n, y, places)
+        return True
+    if not prepare(kind, False, program, x, tile, plane, d, h, space, space.stage, &row, &pitch):
+        return False
+    b = line_of(1, 0)
+    sweep(kind, False, program, row, pitch, &b, tile.channels, tile.high[2] - tile.low[2], space,
+          y, tile.channels, places)
+    return True
+
+
+cdef bint reduce_plane(
+    Kind kind,
+    bint exact,
+    const Py_ssize_t *program,
+    const real *x,           # IN
+    Tile *tile,
+    Target *target,          # OUT
+    Py_ssize_t plane,
+    Space *space,
+    index argmax,
+) noexcept nogil:
+    """Make the results of one plane of a tile; False if a maximum has to be exact."""
+    cdef const Py_ssize_t *field = program + AXES
+    cdef Py_ssize_t depth = (program + field[TAPS_AT])[SIZE]
+    cdef Py_ssize_t height = (program + field[AXIS_FIELDS + TAPS_AT])[SIZE]
+    cdef Py_ssize_t width = (program + field[2 * AXIS_FIELDS + TAPS_AT])[SIZE]
+    cdef Py_ssize_t channels = program[CHANNELS]
+    cdef Py_ssize_t across = field[2 * AXIS_FIELDS + BOX]
+    cdef Py_ssize_t down = field[AXIS_FIELDS + BOX]
+    cdef Py_ssize_t out = tile.high[2] - tile.low[2], columns, d, h, i, at, pitch
+    cdef Py_ssize_t many = space.high[1] - space.low[1]
+    cdef bint copied = program[ADJOINT] or program[PADDED] and not exact
+    cdef const Window *over
+    cdef const Window *along
+    cdef const real *row
+    cdef bits *places = space.places + 3 * space.line
+    cdef const char *which = NULL
+    cdef Box b
+    cdef Rows rows
+    if program[SLIDE] and not exact:
+        for d in range(tile.low[0], tile.high[0]):
+            if not slide(kind, program, x, tile, target, plane, d, space, argmax):
+                return False
+        return True
+    columns = (space.high[2] - space.low[2]) * tile.channels
+    for d in range(space.low[0], space.high[0]):
+        if not space.needed[0][d - space.low[0]]:
+            continue
+        for h in range(space.low[1], space.high[1]):
+            if not space.needed[1][h - space.low[1]]:
+                continue
+            i = (d - space.low[0]) * many + h - space.low[1]
+            if not prepare(
+                kind, exact, program, x, tile, plane, d, h, space,
+                space.stage + (0 if program[SEPARABLE] else i * columns), &row, &pitch,
+            ):
+                return False
+            if program[SEPARABLE]:
+                b = line_of(1, 0)
+                sweep(kind, exact, program, row, pitch, &b, tile.channels, out, space,
+                      space.work + i * out * tile.channels, tile.channels,
+                      space.carry + i * out * tile.channels)
+    rows.places = NULL
+    if program[SEPARABLE]:
+        rows.x, rows.height = space.work, out * tile.channels
+        rows.depth, rows.pitch = many * rows.height, tile.channels
+        rows.places = space.carry
+    elif copied:
+        rows.x, rows.height = space.stage, columns
+        rows.depth, rows.pitch = many * columns, tile.channels
+    else:
+        rows.pitch, rows.height = channels, width * channels
+        rows.depth = height * rows.height
+        rows.x = (
+            x + plane * depth * rows.depth + space.low[0] * rows.depth
+            + space.low[1] * rows.height + max(0, space.low[2]) * channels + tile.channel
+        )
+    if kind >= ROUTE_BYTES:
+        which = space.stage_argmax
+        if not copied:
+            which = space.which.at + (rows.x - x - tile.channel) * space.which.item
+    for d in range(tile.low[0], tile.high[0]):
+        over = space.windows[0] + (d - tile.low[0])
+        for h in range(tile.low[1], tile.high[1]):
+            along = space.windows[1] + (h - tile.low[1])
+            b = line_of(1, 0)
+            b.count[0], b.count[1] = over.count, along.count
+            b.pitch[0], b.pitch[1] = over.step * rows.depth, along.step * rows.height
+            b.hop[0], b.hop[1] = over.hop * down * across, along.hop * across
+            b.place = (over.place * down + along.place) * across
+            i = 0
+            if over.count and along.count:
+                i = ((over.start - space.low[0]) * rows.depth
+                     + (along.start - space.low[1]) * rows.height)
+            at = (
+                (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
+                + (h - tile.low[1]) * target.height
+            )
+            if program[SEPARABLE]:
+                if kind == ARGMAX:
+                    b.carried = rows.places + i
+                emit(kind, exact, rows.x + i, &b, tile, target, at, places)
+            else:
+                if kind >= ROUTE_BYTES:
+                    b.which = which + i * space.which.item
+                sweep(kind, exact, program, rows.x + i, rows.pitch, &b, tile.channels, out, space,
+                      target.y + at, target.cell, places)
+            finish(kind, program, places, tile, target, plane, d, h, space, argmax)
+    return True
+
+
+cdef void set_up(
+    const Py_ssize_t *program, Tile *tile, bint exact, bint covering, Space *space
+) noexcept nogil:
+    """Unfold the windows of a tile, unless those of the last tile will do."""
+    cdef int axis
+    cdef Py_ssize_t w, low, high, turn
+    cdef bint padded = program[PADDED] and not exact, regular = True
+    cdef Window *window
+    cdef const Py_ssize_t *taps
+    for axis in range(3):
+        low, high = tile.low[axis], tile.high[axis]
+        if (
+            space.done_low[axis] == low and space.done_high[axis] == high
+            and (axis < 2 or space.done_exact == exact)
+        ):
+            continue
+        space.done_low[axis], space.done_high[axis] = low, high
+        unfold(program, axis, low, high, padded and axis == 2, covering, space)
+        if program[MEAN]:
+            count_taps(program, axis, low, high, space.counts[axis])
+        elif program[ADJOINT]:
+            taps = program + program[AXES + axis * AXIS_FIELDS + TAPS_AT]
+            count_taps(program, axis, max(0, space.low[axis]),
+                       min(taps[SIZE], space.high[axis]),
+                       space.counts[axis] + max(0, -space.low[axis]))
+        if axis == 2:
+            space.done_exact = exact
+            space.empty = False
+            for w in range(low, high):
+                space.empty = space.empty or clip_at(program, 2, w).count == 0
+            # Windows count from the first cell that is used, or from the row's, not copied.
+            taps = program + program[AXES + 2 * AXIS_FIELDS + TAPS_AT]
+            for w in range(high - low):
+                window = space.windows[2] + w
+                window.start -= max(0, space.low[2]) if not padded else space.low[2]
+                if not padded:
+                    regular = regular and (
+                        window.first == 0 and window.count == row_of(taps, low + w, &turn)[TAPS]
+                    )
+            find_segments(program, low, high - low, regular and (
+                padded or program[CHANNELS] < LANES), space)
+
+
+cdef inline bint next_piece(
+    const Tile *tile, int axis, Py_ssize_t size, Tile *piece
+) noexcept nogil:
+    """Go on to the next piece of a tile along an axis, of at most so many windows, if any."""
+    piece.low[axis] = piece.high[axis]
+    piece.high[axis] = min(tile.high[axis], piece.low[axis] + size)
+    return piece.low[axis] < tile.high[axis]
+
+
+cdef void reduce_tile(
+    Kind kind, const Py_ssize_t *program, const real *x, Tile *tile, Target *target, Space *space,
+    index argmax,
+) noexcept nogil:
+    """Make the results of a tile."""
+    cdef const Py_ssize_t *taps = program + program[AXES + AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t plane, at, deep = tile.high[0], high = tile.high[1]
+    cdef Tile piece
+    cdef Target there
+    for plane in range(tile.plane, tile.plane + tile.planes):
+        set_up(program, tile, False, False, space)
+        if reduce_plane(kind, False, program, x, tile, target, plane, space, argmax):
+            continue
+        piece, there = tile[0], target[0]
+        if program[SLIDE]:
+            # The workspace has room for the rows of as many windows as a block has.
+            deep = 1
+            high = max(1, taps[TAPS] // taps[ADVANCE])
+        piece.high[0] = tile.low[0]
+        while next_piece(tile, 0, deep, &piece):
+            piece.high[1] = tile.low[1]
+            while next_piece(tile, 1, high, &piece):
+                at = (
+                    (piece.low[0] - tile.low[0]) * target.depth
+                    + (piece.low[1] - tile.low[1]) * target.height
+                )
+                there.y = target.y + at
+                there.argmax = <index *>target.argmax + at
+                set_up(program, &piece, True, False, space)
+                reduce_plane(kind, True, program, x, &piece, &there, plane, space, argmax)
+
+
+cdef inline bint take(
+    Py_ssize_t *ticket,                # INOUT: the next tile that nobody has taken
+    const Py_ssize_t *program,
+    Tile *tile,                        # OUT
+) noexcept nogil:
+    """Take the next tile of a result; False when none is left."""
+    cdef Py_ssize_t axis, many, at, size, windows
+    cdef Py_ssize_t i = poolgrad_fetch_add(ticket, 1)
+    # Channels vary fastest, planes slowest: neighbouring tiles are neighbours in memory.
+    many = (program[CHANNELS] + program[TILE_CHANNELS] - 1) // program[TILE_CHANNELS]
+    tile.channel = i % many * program[TILE_CHANNELS]
+    tile.channels = min(program[TILE_CHANNELS], program[CHANNELS] - tile.channel)
+    i //= many
+    for axis in range(2, -1, -1):
+        size = program[TILE_DEPTH + axis]
+        windows = (program + program[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
+        many = (windows + size - 1) // size
+        at = i % many * size
+        tile.low[axis] = at
+        tile.high[axis] = min(at + size, windows)
+        i //= many
+    tile.plane = i * program[GROUP]
+    tile.planes = min(program[GROUP], program[PLANES] - tile.plane)
+    return tile.plane < program[PLANES]
+
+
+cdef inline void *part(char **at, Py_ssize_t size) noexcept nogil:
+    """Cut the next part off a block of memory, each from a multiple of 64 bytes on."""
+    cdef void *found = at[0]
+    at[0] += (size + 63) // 64 * 64
+    return found
+
+
+cdef void *lay_out(
+    const Py_ssize_t *program, Py_ssize_t carried, Py_ssize_t item, Space *space
+) noexcept nogil:
+    """Allocate one thread's workspace; NULL if there is no memory.
+
+    Each part has room behind it for a vector that reads or writes too far.
+    """
+    cdef Py_ssize_t rows = program[ROWS], stage = program[STAGE] + 64, axis
+    cdef Py_ssize_t work = program[WORK] + 64, line = program[LINE] + 64
+    cdef Py_ssize_t size = 64 * 20 + 2 * rows + 3 * rows * (sizeof(Window) + sizeof(double))
+    cdef char *block
+    cdef char *at
+    size += rows * sizeof(Segment) + (stage + work + 4 * line) * sizeof(real)
+    size += stage * item + carried * (work + 4 * line) * sizeof(bits)
+    block = <char *>malloc(size)
+    if block == NULL:
+        return NULL
+    at = block + 64 - <Py_ssize_t>block % 64
+    for axis in range(3):
+        space.windows[axis] = <Window *>part(&at, rows * sizeof(Window))
+        space.counts[axis] = <double *>part(&at, rows * sizeof(double))
+        space.done_low[axis] = space.done_high[axis] = -1
+    space.needed[0] = <char *>part(&at, rows)
+    space.needed[1] = <char *>part(&at, rows)
+    space.segments = <Segment *>part(&at, rows * sizeof(Segment))
+    space.stage = <real *>part(&at, stage * sizeof(real))
+    space.work = <real *>part(&at, work * sizeof(real))
+    space.lines = <real *>part(&at, 4 * line * sizeof(real))
+    space.stage_argmax = <char *>part(&at, stage * item)
+    space.carry = <bits *>part(&at, carried * work * sizeof(bits))
+    space.places = <bits *>part(&at, carried * 4 * line * sizeof(bits))
+    space.line = line
+    space.done_exact = -1
+    return block
+
+
+cdef bint reduce(
+    Kind kind,
+    const Py_ssize_t *p,               # IN: the program
+    const real *x,                     # IN
+    real *y,                           # OUT
+    index *argmax,                     # OUT, ARGMAX; else only its type is used
+    Py_ssize_t *ticket,                # INOUT: shared by the threads
+) noexcept nogil:
+    """Make tile after tile of a result until none is left; False if there is no memory."""
+    cdef Tile tile
+    cdef Target target
+    cdef Space space
+    cdef Py_ssize_t height, width, row
+    cdef void *block = lay_out(p, kind == ARGMAX, 0, &space)
+    if block == NULL:
+        return False
+    width = (p + p[AXES + 2 * AXIS_FIELDS + TAPS_AT])[WINDOWS]
+    height = (p + p[AXES + AXIS_FIELDS + TAPS_AT])[WINDOWS]
+    target.cell = p[CHANNELS]
+    target.height = width * target.cell
+    target.depth = height * target.height
+    target.plane = (p + p[AXES + TAPS_AT])[WINDOWS] * target.depth
+    while take(ticket, p, &tile):
+        row = (
+            tile.plane * target.plane + tile.low[0] * target.depth
+            + tile.low[1] * target.height + tile.low[2] * target.cell + tile.channel
+        )
+        target.y = y + row
+        target.argmax = argmax + row
+        reduce_tile(kind, p, x, &tile, &target, &space, <index>0)
+    free(block)
+    return True
+
+
+# Each of these returns False if there is no memory for its workspace. Threads that share a ticket
+# share the tiles; without one, the caller makes them all.
+
+
+def largest(
+    const Py_ssize_t[::1] program,
+    const real[::1] x,                 # IN
+    real[::1] y,                       # OUT
+    Py_ssize_t[::1] ticket,            # INOUT (1), or None
+):
+    """Find the largest element of each window."""
+    cdef Py_ssize_t alone = 0
+    cdef Py_ssize_t *first = &alone if ticket is None else &ticket[0]
+    cdef bint done
+    with nogil:
+        done = reduce(MAX, &program[0], &x[0], &y[0], <unsigned char *>NULL, first)
+    return done
+
+
+def total(
+    const Py_ssize_t[::1] program,
+    const real[::1] x,                 # IN
+    real[::1] y,                       # OUT
+    Py_ssize_t[::1] ticket,            # INOUT (1), or None
+):
+    """Add the elements of each window, divided as the program says."""
+    cdef Py_ssize_t alone = 0
+    cdef Py_ssize_t *first = &alone if ticket is None else &ticket[0]
+    cdef bint done
+    with nogil:
+        done = reduce(SUM, &program[0], &x[0], &y[0], <unsigned char *>NULL, first)
+    return done
+
+
+def largest_and_where(
+    const Py_ssize_t[::1] program,
+    const real[::1] x,                 # IN
+    real[::1] y,                       # OUT
+    index[::1] argmax,                 # OUT
+    Py_ssize_t[::1] ticket,            # INOUT (1), or None
+):
+    """Find the largest element of each window, and which of its taps it is."""
+    cdef Py_ssize_t alone = 0
+    cdef Py_ssize_t *first = &alone if ticket is None else &ticket[0]
+    cdef bint done
+    with nogil:
+        done = reduce(ARGMAX, &program[0], &x[0], &y[0], &argmax[0], first)
+    return done
+
+
+# ------------------------------------------------------------------------ gradient of a maximum
+
+
+cdef inline void add_at(
+    real *dx, const int *offsets, const index *which, const real *dy, Py_ssize_t n, Py_ssize_t step,
+    bint all_in, Py_ssize_t base, Py_ssize_t low, Py_ssize_t high
+) noexcept nogil:
+    """Add gradients `step` elements apart where their argmax points, if that is in dx."""
+    cdef Py_ssize_t i, at
+    for i in range(n):
+        if which[i] != <index>-1:
+            at = base + i * step + offsets[which[i]]
+            if all_in or low <= at < high:
+                dx[at] += dy[i]
+
+
+cdef void scatter(
+    const Py_ssize_t *program,
+    const Py_ssize_t *forward,         # IN: the program of the windows
+    const int *offsets,                # IN: how far each tap lies behind the first in dx
+    const real *dy,                    # IN
+    Spot *which,                       # IN
+    Tile *tile,                        # IN: the part of dx to make: one stretch, or some channels
+    Py_ssize_t[3] least,               # IN: the windows that may reach it
+    Py_ssize_t[3] most,
+    Py_ssize_t plane,
+    real *dx,                          # OUT: the array
+    index _index,
+) noexcept nogil:
+    """Add each window's gradient where its argmax points."""
+    cdef const Py_ssize_t *taps[3]
+    cdef Py_ssize_t[3] cells
+    cdef Py_ssize_t axis, d, h, w, at, deep, high, first, last, base, row, n
+    cdef Py_ssize_t channels = program[CHANNELS]
+    cdef bint all_in = True, apart
+    cdef const index *argmax
+    cdef const real *gradient
+    for axis in range(3):
+        taps[axis] = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
+        cells[axis] = taps[axis][SIZE]
+        all_in = all_in and tile.low[axis] == 0 and tile.high[axis] == cells[axis]
+    apart = taps[2][PERIOD] != 1
+    dx += plane * cells[0] * cells[1] * cells[2] * channels + tile.channel
+    first = ((tile.low[0] * cells[1] + tile.low[1]) * cells[2] + tile.low[2]) * channels
+    last = ((((tile.high[0] - 1) * cells[1] + tile.high[1] - 1) * cells[2]) + tile.high[2]) \
+        * channels
+    if tile.channels == channels:
+        memset(dx + first, 0, (last - first) * sizeof(real))
+    else:
+        for at in range((last - first) // channels):
+            memset(dx + first + at * channels, 0, tile.channels * sizeof(real))
+    for d in range(least[0], most[0]):
+        deep = first_tap(taps[0], d) * cells[1]
+        for h in range(least[1], most[1]):
+            high = (deep + first_tap(taps[1], h)) * cells[2]
+            argmax = <const index *>which.at + (
+                (plane - which.origin[0]) * which.pitch[0] + (d - which.origin[1]) * which.pitch[1]
+                + (h - which.origin[2]) * which.pitch[2]
+            )
+            gradient = dy + (
+                ((plane * taps[0][WINDOWS] + d) * taps[1][WINDOWS] + h) * taps[2][WINDOWS]
+            ) * channels + tile.channel
+            if channels == 1 and not apart:
+                base = high + taps[2][BASE] + least[2] * taps[2][ADVANCE]
+                n = most[2] - least[2]
+                if all_in:
+                    add_at(dx, offsets, argmax + least[2], gradient + least[2], n,
+                           taps[2][ADVANCE], True, base, 0, 0)
+                else:
+                    add_at(dx, offsets, argmax + least[2], gradient + least[2], n,
+                           taps[2][ADVANCE], False, base, first, last)
+                continue
+            for w in range(least[2], most[2]):
+                base = (high + first_tap(taps[2], w)) * channels
+                if all_in:
+                    add_at(dx, offsets, argmax + w * which.cell, gradient + w * channels,
+                           tile.channels, 1, True, base, 0, 0)
+                else:
+                    add_at(dx, offsets, argmax + w * which.cell, gradient + w * channels,
+                           tile.channels, 1, False, base, first, last)
+
+
+cdef void search(
+    const Py_ssize_t *forward,         # IN: the program of the windows
+    const real *x,                     # IN
+    Tile *tile,                        # IN: the part of dx that is made
+    Py_ssize_t[3] least,               # IN: the windows whose argmax is needed
+    Py_ssize_t[3] most,
+    Py_ssize_t plane,
+    Space *space,
+    real *y,                           # WORK: as many windows
+    index *argmax,                     # OUT: of so many windows
+    Spot *which,                       # OUT: how it lies
+) noexcept nogil:
+    """Find the argmax of the windows that reach a tile."""
+    cdef Tile whole, piece
+    cdef Target target
+    cdef Py_ssize_t axis, at
+    target.cell = tile.channels
+    target.height = (most[2] - least[2]) * target.cell
+    target.depth = (most[1] - least[1]) * target.height
+    target.plane = 0
+    which.at = <const char *>argmax
+    which.item = sizeof(index)
+    which.origin[0], which.origin[1], which.origin[2] = plane, least[0], least[1]
+    which.pitch[0], which.pitch[1], which.pitch[2] = 0, target.depth, target.height
+    which.cell = target.cell
+    whole.plane, whole.planes = plane, 1
+    whole.channel, whole.channels = tile.channel, tile.channels
+    for axis in range(3):
+        whole.low[axis], whole.high[axis] = least[axis], most[axis]
+    piece = whole
+    piece.high[0] = least[0]
+    while next_piece(&whole, 0, forward[TILE_DEPTH], &piece):
+        piece.high[1] = least[1]
+        while next_piece(&whole, 1, forward[TILE_HEIGHT], &piece):
+            piece.high[2] = least[2]
+            while next_piece(&whole, 2, forward[TILE_WIDTH], &piece):
+                at = (
+                    (piece.low[0] - least[0]) * target.depth
+                    + (piece.low[1] - least[1]) * target.height
+                    + (piece.low[2] - least[2]) * target.cell
+                )
+                target.y = y + at
+                target.argmax = argmax + at
+                reduce_tile(ARGMAX, forward, x, &piece, &target, space, <index>0)
+    # Elements count from the first window of the row.
+    which.at -= least[2] * which.cell * which.item
+
+
+cdef int *offsets_of(const Py_ssize_t *forward) noexcept nogil:
+    """Allocate and write how many elements of x each tap lies behind the first; or return NULL."""
+    cdef Py_ssize_t d, h, w, axis
+    cdef Py_ssize_t[3] many
+    cdef Py_ssize_t[3] step
+    cdef const Py_ssize_t *taps
+    cdef int *offsets
+    cdef int *next_one
+    cdef Py_ssize_t cell = forward[CHANNELS]
+    for axis in range(2, -1, -1):
+        taps = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
+        many[axis] = forward[AXES + axis * AXIS_FIELDS + BOX]
+        step[axis] = taps[STRIDE] * cell
+        cell *= taps[SIZE]
+    offsets = <int *>malloc(many[0] * many[1] * many[2] * sizeof(int))
+    if offsets == NULL:
+        return NULL
+    next_one = offsets
+    for d in range(many[0]):
+        for h in range(many[1]):
+            for w in range(many[2]):
+                next_one[0] = <int>(d * step[0] + h * step[1] + w * step[2])
+                next_one += 1
+    return offsets
+
+
+def max_backward(
+    const Py_ssize_t[::1] program,     # IN: of dx
+    const Py_ssize_t[::1] forward,     # IN: of y
+    const real[::1] dy,                # IN
+    const real[::1] x,                 # IN: to find the argmax again; or None: it is saved
+    const index[::1] saved,            # IN: the argmax; or None: it has to be found again
+    real[::1] dx,                      # OUT
+    Py_ssize_t[::1] ticket,            # INOUT (1), shared by the threads; None: there are none
+):
+    """Make tile after tile of dx until none is left; False if there is no memory."""
+    cdef Tile tile, one
+    cdef Target target
+    cdef Space space, again
+    cdef Py_ssize_t first = 0, axis, plane
+    cdef Py_ssize_t *next_tile = &first
+    cdef Py_ssize_t[3] shape
+    cdef Py_ssize_t[3] windows
+    cdef Py_ssize_t[3] least
+    cdef Py_ssize_t[3] most
+    cdef const Py_ssize_t *p = &program[0]
+    cdef const Py_ssize_t *f = &forward[0]
+    cdef const real *source = NULL
+    cdef Kind kind = ROUTE_BYTES if sizeof(index) == 1 else ROUTE_INTS
+    cdef void *block = NULL
+    cdef void *again_block = NULL
+    cdef int *offsets = NULL
+    cdef real *slab_y = NULL
+    cdef index *slab_argmax = NULL
+    cdef bint done
+    if ticket is not None:
+        next_tile = &ticket[0]
+    if x is not None:
+        source = &x[0]
+    for axis in range(3):
+        shape[axis] = (p + p[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
+        windows[axis] = (f + f[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
+    target.argmax = NULL
+    target.cell = p[CHANNELS]
+    target.height = shape[2] * target.cell
+    target.depth = shape[1] * target.height
+    target.plane = shape[0] * target.depth
+    if x is None:
+        space.which.at = <const char *>&saved[0]
+        space.which.item = sizeof(index)
+        space.which.cell = p[CHANNELS]
+        space.which.pitch[2] = windows[2] * p[CHANNELS]
+        space.which.pitch[1] = windows[1] * space.which.pitch[2]
+        space.which.pitch[0] = windows[0] * space.which.pitch[1]
+        for axis in range(3):
+            space.which.origin[axis] = 0
+    with nogil:
+        block = lay_out(p, 0, sizeof(index), &space)
+        if source != NULL:
+            again_block = lay_out(f, 1, 0, &again)
+            slab_y = <real *>malloc((p[SLAB] + 64) * (sizeof(real) + sizeof(index)))
+            slab_argmax = <index *>(slab_y + p[SLAB] + 64)
+        if p[SCATTER]:
+            offsets = offsets_of(f)
+        done = (
+            block != NULL and (source == NULL or again_block != NULL and slab_y != NULL)
+            and (not p[SCATTER] or offsets != NULL)
+        )
+        while done and take(next_tile, p, &tile):
+            one = tile
+            one.planes = 1
+            for plane in range(tile.plane, tile.plane + tile.planes):
+                set_up(p, &tile, False, not p[SCATTER], &space)
+                for axis in range(3):
+                    least[axis] = max(0, space.low[axis])
+                    most[axis] = min(windows[axis], space.high[axis])
+                if source != NULL:
+                    search(f, source, &tile, least, most, plane, &again, slab_y,
+                           slab_argmax, &space.which)
+                else:
+                    space.which.at = <const char *>(&saved[0] + tile.channel)
+                if p[SCATTER]:
+                    scatter(p, f, offsets, &dy[0], &space.which, &tile, least, most,
+                            plane, &dx[0], <index>0)
+                    continue
+                one.plane = plane
+                target.y = &dx[0] + (
+                    plane * target.plane + tile.low[0] * target.depth
+                    + tile.low[1] * target.height + tile.low[2] * target.cell + tile.channel
+                )
+                reduce_plane(kind, False, p, &dy[0], &one, &target, plane, &space, <index>0)
+        free(block)
+        free(again_block)
+        free(slab_y)
+        free(offsets)
+    return done
+
+
+# ------------------------------------------------------------------------------- argmax by itself
+
+
+def first_bad(
+    const Py_ssize_t[::1] program,     # IN: of y
+    const index[::1] argmax,           # IN
+):
+    """Return the flat place of the first value that is neither none nor a real tap, or -1."""
+    cdef const Py_ssize_t *p = &program[0]
+    cdef const Py_ssize_t *taps[3]
+    cdef Py_ssize_t[3] box
+    cdef Window[3] at
+    cdef Py_ssize_t axis, n, d, h, w, c, i, place, cell = 0, bad = -1
+    cdef Py_ssize_t channels = p[CHANNELS], known, run
+    cdef bint whole, good
+    cdef unsigned int limit
+    for axis in range(3):
+        taps[axis] = p + p[AXES + axis * AXIS_FIELDS + TAPS_AT]
+        box[axis] = p[AXES + axis * AXIS_FIELDS + BOX]
+    limit = <unsigned int>(box[0] * box[1] * box[2])
+    with nogil:
+        for n in range(p[PLANES]):
+            for d in range(taps[0][WINDOWS]):
+                at[0] = clip(taps[0], d)
+                for h in range(taps[1][WINDOWS]):
+                    at[1] = clip(taps[1], h)
+                    w = 0
+                    while w < taps[2][WINDOWS]:
+                        at[2] = clip(taps[2], w)
+                        whole = (
+                            at[0].count == box[0] and at[1].count == box[1]
+                            and at[2].count == box[2]
+                        )
+                        # Neighbours that are not clipped either: one long vector.
+                        run = 1
+                        if whole and taps[2][PERIOD] == 1:
+                            known = taps[2][SIZE] - (box[2] - 1) * taps[2][STRIDE] - 1
+                            known = (known - taps[2][BASE]) // taps[2][ADVANCE]
+                            run = max(1, min(known + 1, taps[2][WINDOWS]) - w)
+                        good = True
+                        if whole:
+                            i = 0
+                            for c in range(cell, cell + run * channels):
+                                i |= (
+                                    (<unsigned int><int>argmax[c] >= limit)
+                                    & (argmax[c] != <index>-1)
+                                )
+                            good = not i
+                        if not (whole and good):
+                            for c in range(cell, cell + run * channels):
+                                if argmax[c] == <index>-1:
+                                    continue
+                                place = argmax[c]
+                                i = place // box[2]
+                                if not (
+                                    place >= 0
+                                    and at[2].first <= place % box[2] < at[2].first + at[2].count
+                                    and at[1].first <= i % box[1] < at[1].first + at[1].count
+                                    and at[0].first <= i // box[1] < at[0].first + at[0].count
+                                ):
+                                    bad = c
+                                    break
+                            if bad >= 0:
+                                break
+                        cell += run * channels
+                        w += run
+                    if bad >= 0:
+                        break
+                if bad >= 0:
+                    break
+            if bad >= 0:
+                break
+    return bad
+
+
+def let_zeros_take_part(
+    const Py_ssize_t[::1] program,     # IN: of y
+    real[::1] y,                       # INOUT
+    index[::1] argmax,                 # INOUT
+):
+    """Turn the maximum over real taps into one in which taps outside the input are zeros.
+
+    A zero wins over a smaller maximum, and over an equal one at a later position; then the
+    result is 0 and nothing gets the gradient. A NaN wins over any zero.
+    """
+    cdef const Py_ssize_t *p = &program[0]
+    cdef const Py_ssize_t *taps[3]
+    cdef Py_ssize_t[3] box
+    cdef Window[3] at
+    cdef Py_ssize_t axis, n, d, h, w, c, zero, cell = 0, channels = p[CHANNELS]
+    cdef real value
+    for axis in range(3):
+        taps[axis] = p + p[AXES + axis * AXIS_FIELDS + TAPS_AT]
+        box[axis] = p[AXES + axis * AXIS_FIELDS + BOX]
+    with nogil:
+        for n in range(p[PLANES]):
+            for d in range(taps[0][WINDOWS]):
+                at[0] = clip(taps[0], d)
+                for h in range(taps[1][WINDOWS]):
+                    at[1] = clip(taps[1], h)
+                    for w in range(taps[2][WINDOWS]):
+                        at[2] = clip(taps[2], w)
+                        cell += channels
+                        # The position of the first tap, in row-major order, that is a zero.
+                        if at[0].first or at[1].first or at[2].first:
+                            zero = 0
+                        elif at[2].count < box[2]:
+                            zero = at[2].count
+                        elif at[1].count < box[1]:
+                            zero = at[1].count * box[2]
+                        elif at[0].count < box[0]:
+                            zero = at[0].count * box[1] * box[2]
+                        else:
+                            continue
+                        for c in range(cell - channels, cell):
+                            value = y[c]
+                            if value < 0 or value == 0 and argmax[c] > zero:
+                                y[c] = 0
+                                argmax[c] = <index>-1

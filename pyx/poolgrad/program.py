@@ -1,0 +1,259 @@
+"""The program of a reduction: all that the kernels need to know of it, as integers.
+
+It says which windows there are, how they are best reduced, how the result is cut into the tiles
+that threads take, and what workspace a thread needs. `_kernels.pxi` explains the ways of reducing
+that are chosen between here. What is chosen changes time and memory; of the results it changes
+only the order in which a sum's elements are added, so it follows from the geometry alone, and not
+from the number of threads or the instruction set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from poolgrad.geometry import Axis, Rows
+
+__all__ = ["Program", "Task", "program"]
+
+#: What is computed: y; dx of an average; dx of a maximum, of a saved argmax or a searched one.
+Task = Literal["forward", "adjoint", "route", "search"]
+
+#: Bytes of source that a tile aims at, so that what it reads twice is still in the L2 cache.
+TILE_BYTES: Final = 128 * 1024
+
+#: Bytes of workspace that a tile may take before it is made so low that most rows are made twice.
+MOST_BYTES: Final = 384 * 1024
+
+#: The longest side of a tile, since the tables unfolded for it should stay in cache too.
+LONGEST: Final = 2048
+
+#: Channels below which neighbouring windows are made as one vector, on some CPU at least.
+NARROW: Final = 16
+
+#: Taps above which windows are put together from smaller ones, where they share most of them.
+LARGE: Final = 8
+
+#: Windows that a cell may be under, and still look for what they route to it.
+MOST_LOOKS: Final = 12
+
+#: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
+HEADER: Final = 19
+AXIS_FIELDS: Final = 6
+
+Extents = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program, and the bytes of one thread's workspace for it."""
+
+    axes: tuple[Axis, Axis, Axis]
+    divisors: tuple[Rows, Rows, Rows] | None
+    backward: bool
+    header: tuple[int, ...]
+    sizes: tuple[int, int, int, int, int]
+    shape: tuple[int, int, int, int, int]
+    cuts: tuple[tuple[int, int], ...]
+    workspace_bytes: int
+
+    @cached_property
+    def code(self) -> npt.NDArray[np.intp]:
+        """The integers for the kernels: fields, then fields of each axis, then tables."""
+        code = list(self.header)
+        tables: list[int] = []
+
+        def add(rows: Rows) -> int:
+            at = HEADER + 3 * AXIS_FIELDS + len(tables)
+            for row in rows:
+                tables.extend(row)
+            return at
+
+        for number, axis in enumerate(self.axes):
+            code.append(add(axis.covers() if self.backward else axis.taps()))
+            code.append(add(self.divisors[number]) if self.divisors else 0)
+            code += (axis.kernel, axis.before, axis.stride, axis.dilation)
+        return np.array(code + tables, np.intp)
+
+    def finer(self, tiles: int) -> npt.NDArray[np.intp]:
+        """Return the code with smaller tiles, at least so many where that can be."""
+        sizes = list(self.sizes)
+
+        def count() -> int:
+            return prod(-(-n // size) for n, size in zip(self.shape, sizes, strict=True))
+
+        for k, least in self.cuts:
+            while count() < tiles and sizes[k] > least:
+                sizes[k] = max(least, (sizes[k] + 1) // 2)
+        code = self.code.copy()
+        code[2:7] = sizes
+        return code
+
+
+def program(
+    axes: tuple[Axis, Axis, Axis],
+    planes: int,
+    channels: int,
+    itemsize: int,
+    task: Task,
+    divisors: tuple[Rows, Rows, Rows] | None,
+) -> Program:
+    """Choose how a reduction is done.
+
+    Parameters
+    ----------
+    axes : (Axis, Axis, Axis)
+        Depth, height and width.
+    planes, channels : int
+        Planes, and neighbouring elements of a cell.
+    itemsize : int
+        Bytes of an element.
+    task : {"forward", "adjoint", "route", "search"}
+        What is computed.
+    divisors : (Rows, Rows, Rows), optional
+        Of a mean: tables whose counts, multiplied over the axes, are the windows' divisors.
+    """
+    backward = task != "forward"
+    depth, height, width = (axis.covering if backward else axis.windows for axis in axes)
+    sides = (depth, height, width)
+    routes = task in ("route", "search")
+    looks = depth.taps * height.taps * width.taps
+    scatter = routes and (
+        looks > (MOST_LOOKS if channels >= NARROW or width.period == 1 else MOST_LOOKS // 2)
+        or not all(axis.plain for axis in axes)
+    )
+    # Rows of source that each row of the result needs of its own.
+    own = prod(min(s.advance / s.period, s.taps) for s in (depth, height))
+    ladder = not routes and width.taps > LARGE and width.shares(width.taps)
+    slide = (
+        not routes
+        and depth.trivial
+        and height.period == 1
+        and height.taps > LARGE
+        and height.step == 1
+        and height.shares(height.taps)
+    )
+    along = 4 * (width.taps.bit_length() // 2) if ladder else width.taps
+    upright = 6 if slide else depth.taps * height.taps
+    separable = (
+        not routes
+        and depth.taps * height.taps > 1
+        and own * (along + 2) + upright + 2 < depth.taps * height.taps * width.taps
+    )
+    slide = slide and separable
+    padding = width.front + width.back
+    padded = padding <= width.size + 64 and (
+        ladder
+        or task == "search"
+        or not scatter and channels < NARROW and padding > 0
+    )
+    ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
+    copied = padded or task == "adjoint"
+
+    sizes = [planes, depth.windows, height.windows, width.windows, max(1, channels)]
+    if not scatter:
+        sizes[1:4] = [min(n, LONGEST) for n in sizes[1:4]]
+    if slide:
+        sizes[2] = height.windows
+
+    def reach(number: int, windows: int) -> int:
+        """Return the most cells that so many neighbouring windows touch."""
+        return sides[number].reach(windows)
+
+    def workspace() -> tuple[int, int, int, int, int]:
+        """Return the elements of stage, work, line and slab, and the rows of tables."""
+        deep, high, wide = (reach(k, sizes[k + 1]) for k in range(3))
+        columns = (wide + (padding if padded else 0)) * sizes[4]
+        out = sizes[3] * sizes[4]
+        rows = 1 if separable or slide else deep * high
+        stage = rows * columns if copied and not scatter else 0
+        work = 0
+        if slide:
+            work = (2 * height.taps + 2) * (-(-out // 16) * 16)
+        elif separable:
+            work = deep * high * out
+        line = max(out, columns if ladder else 0)
+        if channels < NARROW or padded:
+            line = max(line, min(columns, width.advance * out) + out)
+        slab = deep * high * wide * sizes[4] if task == "search" else 0
+        table = max(*sizes[1:4], deep, high, wide + (padding if padded else 0))
+        return stage, work, line, slab, table
+
+    def used() -> int:
+        """Return the bytes that should stay in cache: the workspace, and rows read again."""
+        stage, work, _, slab, _ = workspace()
+        deep, high, wide = (reach(k, sizes[k + 1]) for k in range(3))
+        source = 0 if separable or scatter else deep * high * wide * sizes[4]
+        return (stage + work + 2 * slab + source) * itemsize
+
+    def cut(k: int, least: int, budget: int) -> None:
+        while sizes[k] > least and used() > budget:
+            sizes[k] = max(least, (sizes[k] + 1) // 2)
+
+    cell = sizes[4] * itemsize
+    if slide:
+        cut(3, max(4 * width.taps, 512 // cell, 1), MOST_BYTES)
+        cut(4, 64, MOST_BYTES)
+        cut(3, 1, MOST_BYTES)
+        cut(4, 16, MOST_BYTES)
+    elif scatter:
+        # One stretch of memory, so that a place tells whether it is inside.
+        for k in (1, 2, 3):
+            if task == "search":
+                cut(k, 1, MOST_BYTES)
+    else:
+        tall = max(1, 2 * (height.taps * height.period // max(1, height.advance) - 1))
+        if separable:
+            cut(3, max(1, 2048 // cell), TILE_BYTES)
+            if width.period == 1:
+                cut(4, 64, TILE_BYTES)
+        cut(1, 1, TILE_BYTES)
+        cut(2, tall, TILE_BYTES)
+        for k, least in ((2, 1), (3, max(1, 512 // cell)), (4, 64), (3, 1), (4, 16)):
+            cut(k, least, MOST_BYTES)
+    whole = sizes[1:] == [depth.windows, height.windows, width.windows, max(1, channels)]
+    if whole:
+        plane = max(1, itemsize * max(1, channels) * max(
+            prod(s.size for s in sides), prod(s.windows for s in sides)
+        ))
+        sizes[0] = max(1, min(planes, TILE_BYTES // plane))
+    else:
+        sizes[0] = 1
+    stage, work, line, slab, table = workspace()
+    if not line or scatter:
+        line = 0
+    code = [
+        planes, channels, *sizes, separable, ladder, slide, padded,
+        divisors is not None and not backward, task == "adjoint", scatter,
+        slab, stage, work, line, table,
+    ]  # fmt: skip
+    carried = not backward and divisors is None
+    spaces = stage + work + 4 * line
+    return Program(
+        axes,
+        divisors,
+        backward,
+        tuple(code),
+        (sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]),
+        (planes, depth.windows, height.windows, width.windows, max(1, channels)),
+        _cuts(scatter, slide, channels, width),
+        spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 170,
+    )
+
+
+def _cuts(scatter: bool, slide: bool, channels: int, width: Side) -> tuple[tuple[int, int], ...]:
+    """Return which sizes of a tile to halve, down to what, to have more tiles for threads."""
+    if scatter:
+        # Either some channels of a whole plane, or one stretch of memory.
+        if channels >= 64:
+            return (0, 1), (4, 16)
+        return (0, 1), (1, 1), (2, 1), (3, 1)
+    if slide:
+        # Rows are what lower tiles would make twice.
+        return (0, 1), (4, 16), (3, 4 * width.taps), (2, 1)
+    return (0, 1), (1, 1), (2, 8), (3, 64), (4, 16), (2, 1), (3, 1)
