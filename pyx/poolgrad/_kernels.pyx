@@ -70,14 +70,15 @@ cpdef enum Mode:
     MEAN      # their sum, divided by the window's divisor
     ADJOINT   # the transpose of MEAN: windows are divided, then summed over each cell they cover
 
-# Columns of a tap table.
+# Columns of a tap table. From window to window it is ADVANCE / PERIOD cells: window o lies between
+# o * ADVANCE and o * ADVANCE + TAPS, in units of 1 / PERIOD of a cell, and has all that it touches.
 cdef enum:
-    BASE      # first tap of the row's first window, unclipped
-    TAPS      # taps of a window, unclipped
+    BASE      # first tap of window 0, unclipped
+    TAPS      # taps of a window, unclipped, times PERIOD
     ADVANCE   # from a window to the one a period later
-    STRIDE    # between the taps of a window
+    STRIDE    # between the taps of a window; 1 where PERIOD is not
     SIZE      # cells of the axis
-    PERIOD    # rows of the table that count
+    PERIOD    # windows after which they repeat
     WINDOWS   # windows of the axis
 
 # Columns of an unfolded table, one row a window.
@@ -147,13 +148,14 @@ cdef inline Py_ssize_t first_tap(
     const Py_ssize_t[:, :, ::1] taps, Py_ssize_t axis, Py_ssize_t o
 ) noexcept nogil:
     """Return where the first tap of window `o` lies, be it inside the axis or not."""
-    cdef Py_ssize_t period = taps[axis, 0, PERIOD]
-    cdef Py_ssize_t row = o % period
-    return taps[axis, row, BASE] + o // period * taps[axis, row, ADVANCE]
+    cdef Py_ssize_t period = taps[axis, 0, PERIOD], advance = taps[axis, 0, ADVANCE]
+    if period == 1:  # mostly; divisions are slow
+        return taps[axis, 0, BASE] + o * advance
+    return taps[axis, 0, BASE] + o // period * advance + o % period * advance // period
 
 
 cdef inline void clip(
-    const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
+    const Py_ssize_t[:, :, ::1] taps,  # IN (3, 1, 7)
     Py_ssize_t axis,
     Py_ssize_t o,
     Py_ssize_t *start,                 # OUT
@@ -161,12 +163,15 @@ cdef inline void clip(
     Py_ssize_t *first,                 # OUT
 ) noexcept nogil:
     """Find the taps of window `o` that lie inside the axis."""
-    cdef Py_ssize_t row = o % taps[axis, 0, PERIOD]
     cdef Py_ssize_t at = first_tap(taps, axis, o)
-    cdef Py_ssize_t many = taps[axis, row, TAPS]
-    cdef Py_ssize_t step = taps[axis, row, STRIDE]
-    cdef Py_ssize_t size = taps[axis, row, SIZE]
+    cdef Py_ssize_t many = taps[axis, 0, TAPS]
+    cdef Py_ssize_t step = taps[axis, 0, STRIDE]
+    cdef Py_ssize_t size = taps[axis, 0, SIZE]
+    cdef Py_ssize_t period = taps[axis, 0, PERIOD]
     cdef Py_ssize_t front = 0
+    if period > 1:
+        # The window starts so far into a cell, and touches all up to its end.
+        many = (o % period * taps[axis, 0, ADVANCE] % period + many + period - 1) // period
     if at < 0:
         front = min((step - 1 - at) // step, many)
     if at + (many - 1) * step >= size:
@@ -177,7 +182,7 @@ cdef inline void clip(
 
 
 cdef void unfold(
-    const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
+    const Py_ssize_t[:, :, ::1] taps,  # IN (3, 1, 7)
     Py_ssize_t axis,
     Py_ssize_t low,
     Py_ssize_t high,
@@ -189,12 +194,12 @@ cdef void unfold(
         clip(taps, axis, o, &start, &count, &first)
         windows[axis, o - low, START] = start
         windows[axis, o - low, COUNT] = count
-        windows[axis, o - low, STEP] = taps[axis, o % taps[axis, 0, PERIOD], STRIDE]
+        windows[axis, o - low, STEP] = taps[axis, 0, STRIDE]
         windows[axis, o - low, FIRST] = first
 
 
 cdef void touching(
-    const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
+    const Py_ssize_t[:, :, ::1] taps,  # IN (3, 1, 7)
     Py_ssize_t axis,
     Py_ssize_t low,
     Py_ssize_t high,
@@ -202,26 +207,17 @@ cdef void touching(
     Py_ssize_t *most,                  # OUT
 ) noexcept nogil:
     """Find the windows that reach cells `low` .. `high` - 1: all lie in `least` .. `most` - 1."""
-    cdef Py_ssize_t period = taps[axis, 0, PERIOD]
-    cdef Py_ssize_t outputs = taps[axis, 0, WINDOWS]
-    cdef Py_ssize_t row, base, extent, advance, turn
-    least[0] = outputs
-    most[0] = 0
-    for row in range(min(period, outputs)):
-        base = taps[axis, row, BASE]
-        extent = (taps[axis, row, TAPS] - 1) * taps[axis, row, STRIDE] + 1
-        advance = taps[axis, row, ADVANCE]
-        # The first turn whose last tap is at or after `low`, and the last that starts by `high`.
-        turn = max(0, low - base - extent + advance) // advance
-        least[0] = min(least[0], turn * period + row)
-        if high - 1 >= base:
-            turn = min((high - 1 - base) // advance, (outputs - 1 - row) // period)
-            most[0] = max(most[0], turn * period + row + 1)
-    least[0] = min(least[0], most[0])
+    cdef Py_ssize_t period = taps[axis, 0, PERIOD], advance = taps[axis, 0, ADVANCE]
+    cdef Py_ssize_t extent = (taps[axis, 0, TAPS] - period) * taps[axis, 0, STRIDE] + period
+    cdef Py_ssize_t before = (low - taps[axis, 0, BASE]) * period - extent
+    cdef Py_ssize_t behind = (high - taps[axis, 0, BASE]) * period
+    # Up to the last that starts before `high`, from the first that ends after `low`.
+    most[0] = min((behind + advance - 1) // advance, taps[axis, 0, WINDOWS])
+    least[0] = min(max(0, before + advance) // advance, most[0])
 
 
 cdef void transpose(
-    const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
+    const Py_ssize_t[:, :, ::1] taps,  # IN (3, 1, 7)
     Py_ssize_t axis,
     Py_ssize_t low,
     Py_ssize_t high,
@@ -240,7 +236,7 @@ cdef void transpose(
     touching(taps, axis, low, high, &least, &most)
     for o in range(least, most):
         clip(taps, axis, o, &start, &count, &first)
-        step = taps[axis, o % taps[axis, 0, PERIOD], STRIDE]
+        step = taps[axis, 0, STRIDE]
         front = (low - start + step - 1) // step if start < low else 0
         for j in range(front, count):
             i = start + j * step - low
@@ -585,7 +581,7 @@ cdef Py_ssize_t find_runs(
 
 
 cdef void count_taps(
-    const Py_ssize_t[:, :, ::1] divisors,  # IN (3, period, 7)
+    const Py_ssize_t[:, :, ::1] divisors,  # IN (3, 1, 7)
     Py_ssize_t axis,
     Py_ssize_t low,
     Py_ssize_t high,
@@ -680,8 +676,8 @@ cdef void reduce_tile(
     Mode mode,
     const real[:, :, :, ::1] x,        # IN: x, or dy for the ADJOINT
     Py_ssize_t pitch,                  # channels of x, hence columns from cell to cell
-    const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
-    const Py_ssize_t[:, :, ::1] divisors,  # IN (3, period, 7), for MEAN and ADJOINT
+    const Py_ssize_t[:, :, ::1] taps,  # IN (3, 1, 7)
+    const Py_ssize_t[:, :, ::1] divisors,  # IN (3, 1, 7), for MEAN and ADJOINT
     const Py_ssize_t[::1] box,         # IN (3), ARGMAX: taps of the largest window
     Tile *tile,                        # IN: the part of the result to make
     real[:, :, :, ::1] y,              # OUT
@@ -892,7 +888,7 @@ cdef void scatter(
     const index[:, :, :, ::1] argmax,  # IN
     Spot origin,                       # where the windows' argmax starts
     Py_ssize_t pitch,                  # columns from cell to cell there
-    const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
+    const Py_ssize_t[:, :, ::1] taps,  # IN (3, 1, 7)
     const Py_ssize_t[::1] box,         # IN (3)
     const Py_ssize_t[::1] offsets,     # IN: how far each tap lies behind the first; or empty
     Tile *windows,                     # IN: the windows to look at
@@ -983,7 +979,7 @@ def max_backward(
     const real[:, :, :, ::1] dy,       # IN (planes, depth, height, width * channels)
     const real[:, :, :, ::1] x,        # IN: to find the argmax again; without planes: saved
     const index[:, :, :, ::1] saved,   # IN: the argmax; without planes: to be found again
-    const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
+    const Py_ssize_t[:, :, ::1] taps,  # IN (3, 1, 7)
     const Py_ssize_t[::1] box,         # IN (3)
     const Py_ssize_t[::1] offsets,     # IN: how far each tap lies behind the first in dx; or empty
     const Py_ssize_t[::1] shape,       # IN (5): planes, depth, height, width, channels of dx
@@ -1050,7 +1046,7 @@ cdef inline bint all_below(
 def first_bad(
     const index[:, :, :, ::1] argmax,  # IN (planes, depth, height, width * channels)
     Py_ssize_t channels,
-    const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
+    const Py_ssize_t[:, :, ::1] taps,  # IN (3, 1, 7)
     const Py_ssize_t[::1] box,         # IN (3)
 ):
     """Return the flat place of the first value that is neither none nor a real tap, or -1."""
@@ -1108,7 +1104,7 @@ def let_zeros_take_part(
     real[:, :, :, ::1] y,              # INOUT (planes, depth, height, width * channels)
     index[:, :, :, ::1] argmax,        # INOUT, the same shape
     Py_ssize_t channels,
-    const Py_ssize_t[:, :, ::1] taps,  # IN (3, period, 7)
+    const Py_ssize_t[:, :, ::1] taps,  # IN (3, 1, 7)
     const Py_ssize_t[::1] box,         # IN (3)
 ):
     """Turn the maximum over real taps into one in which taps outside the input are zeros.

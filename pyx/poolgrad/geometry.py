@@ -4,12 +4,13 @@ Design
 ------
 A pooling window is a box, so it is a product of one-axis windows. Along one axis the taps of
 window ``o`` are ``start + j * step`` for ``j`` in ``0 .. count - 1``, and every kind of window
-differs only in how ``start`` and ``count`` follow from ``o``. They are periodic: window
-``o + period`` is window ``o`` moved on by ``advance``. So a tap table has one row for each residue
-of ``o`` modulo its period, however large the array is. A kernel unfolds the stretch that it is
-working on, clipped to the real input, or transposed: for each input cell the windows that cover
-it, which is what the gradient of a sum needs. No kernel knows the words stride, padding or
-dilation.
+differs only in how ``start`` and ``count`` follow from ``o``. From window to window it is
+``advance / period`` cells, a whole number or not: window ``o`` lies between ``o * advance`` and
+``o * advance + taps``, in units of ``1 / period`` of a cell, and has every cell that this touches.
+So a tap table has one row, however large the array is, and windows repeat after ``period``. A
+kernel unfolds the stretch that it is working on, clipped to the real input, or transposed: for
+each input cell the windows that cover it, which is what the gradient of a sum needs. No kernel
+knows the words stride, padding, dilation or adaptive.
 
 Everything is computed in Python integers, which cannot overflow. `LIMIT` keeps each quantity that
 reaches a kernel well inside 64 bits.
@@ -20,11 +21,21 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from math import gcd
+from typing import Any, Final
 
 from poolgrad.errors import ParameterError, ShapeError, show
 
-__all__ = ["LIMIT", "NAMED_PADDINGS", "Axis", "Row", "axes_of", "integer"]
+__all__ = [
+    "LIMIT",
+    "NAMED_PADDINGS",
+    "AdaptiveAxis",
+    "Axis",
+    "Row",
+    "adaptive_axes_of",
+    "axes_of",
+    "integer",
+]
 
 #: No size, hyperparameter or padded extent may exceed this; sums of three still fit in 64 bits.
 LIMIT: Final = 2**61
@@ -33,7 +44,7 @@ NAMED_PADDINGS: Final = ("valid", "same", "same_lower", "same_size")
 
 AXIS_NAMES: Final = ("depth", "height", "width")
 
-#: One row of a tap table: (start, count, advance, step, size, period, windows).
+#: A tap table's row: (start of window 0, taps * period, advance, step, size, period, windows).
 Row = tuple[int, int, int, int, int, int, int]
 
 
@@ -69,7 +80,7 @@ class Axis:
     @property
     def trivial(self) -> bool:
         """Whether each window is just the input cell of the same index."""
-        return self.kernel == 1 and self.stride == 1 and self.before == 0 == self.after
+        return self.kernel == 1 and self.stride == 1 and self.size == self.output
 
     def taps(self) -> list[Row]:
         """Return the table of the windows' taps in the input."""
@@ -84,13 +95,75 @@ class Axis:
         padded = self.before + self.size + self.after
         return [(0, self.kernel, self.stride, self.dilation, padded, 1, self.output)]
 
+    def first(self, windows: Any) -> Any:
+        """Return a window's first tap, inside the input or not; of an array of them, an array."""
+        ((start, _, advance, _, _, period, _),) = self.taps()
+        return start + windows // period * advance + windows % period * advance // period
+
     def reach(self, outputs: int) -> int:
         """Return the most input cells, first to last, that so many neighbouring windows touch."""
-        return min(self.size, (outputs - 1) * self.stride + self.extent)
+        width, advance, period = self._scale()
+        # The first of them starts at most (period - 1) / period behind the beginning of a cell.
+        return min(self.size, ((outputs - 1) * advance + width + 2 * period - 2) // period)
 
     def covering(self, inputs: int) -> int:
         """Return the most windows, first to last, that touch so many neighbouring cells."""
-        return min(self.output, (inputs + self.extent - 2) // self.stride + 1)
+        width, advance, period = self._scale()
+        return min(self.output, (inputs * period + width - 2) // advance + 1)
+
+    def _scale(self) -> tuple[int, int, int]:
+        """Return a window's width, the way to the next one, and the unit: so many make a cell."""
+        ((_, taps, advance, step, _, period, _),) = self.taps()
+        return (taps - period) * step + period, advance, period
+
+    def explain(self) -> str:
+        """Return the windows in words."""
+        span = f" spanning {self.extent} cells" if self.dilation > 1 else ""
+        last = (self.output - 1) * self.stride + self.extent
+        overhangs = last > self.before + self.size + self.after
+        return (
+            f"{self.output} windows of {self.kernel} taps{span}, {self.stride} apart, "
+            f"on {self.size} cells; padding ({self.before}, {self.after})"
+            + (", the last of which overhangs" if overhangs else "")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveAxis(Axis):
+    """One spatial axis of an adaptive pooling, cut into equal parts. Make one with `of`.
+
+    Part ``o`` reaches from ``o * size / output`` to ``(o + 1) * size / output``, and its window has
+    every cell that it touches. `kernel` is the taps of the largest window, and `stride` the least
+    distance between windows, but at least 1.
+    """
+
+    @classmethod
+    def of(cls, size: int, output: int) -> AdaptiveAxis:
+        """Return the axis that has so many windows."""
+        shared = gcd(size, output)
+        advance, period = size // shared, output // shared
+        largest = (advance + 2 * period - 2) // period
+        return cls(size, output, largest, max(1, size // output))
+
+    @property
+    def period(self) -> int:
+        """The number of windows after which they repeat."""
+        return self.output // gcd(self.size, self.output)
+
+    def taps(self) -> list[Row]:
+        """Return the table of the windows' taps, which all lie in the input."""
+        advance = self.size * self.period // self.output
+        return [(0, advance, advance, 1, self.size, self.period, self.output)]
+
+    def frame(self) -> list[Row]:
+        """Return the same: there is no padding."""
+        return self.taps()
+
+    def explain(self) -> str:
+        """Return the windows in words."""
+        smallest = -(-self.size // self.output)  # the first one
+        taps = f"{self.kernel}" if smallest == self.kernel else f"{smallest} to {self.kernel}"
+        return f"{self.output} windows of {taps} taps, on {self.size} cells"
 
 
 def integer(name: str, value: object, *, least: int, axis: int | None = None) -> int:
@@ -240,11 +313,7 @@ def axes_of(
                 f"kernel_size: axis {axis}: {kernel} taps at dilation {dil} span {show(extent)} "
                 "cells, above 2**61, the most allowed"
             )
-        if size == 0:
-            raise ShapeError(
-                f"x: axis {axis} of the spatial axes has size 0; each must be at least 1 "
-                "(only the batch and the channels may be empty)"
-            )
+        _check_size(axis, size)
         before, after = (
             _named_padding(padding, size, extent, step)  # type: ignore[arg-type]
             if pads is None
@@ -268,6 +337,62 @@ def axes_of(
             )
         axes.append(Axis(size, output, kernel, step, dil, before, after))
     return tuple(axes)
+
+
+def adaptive_axes_of(sizes: Sequence[int], output_size: object) -> tuple[AdaptiveAxis, ...]:
+    """Check the geometry of an adaptive pooling and return its axes.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        The spatial sizes of the input, each at least 0.
+    output_size
+        As in `poolgrad.adaptive_avg_pool`.
+
+    Returns
+    -------
+    tuple of AdaptiveAxis
+        One for each of `sizes`.
+
+    Raises
+    ------
+    ParameterError
+        `output_size` is of the wrong kind or out of its range.
+    ShapeError
+        A spatial size is 0.
+    """
+    if _is_sequence(output_size):
+        items = list(output_size)  # type: ignore[call-overload]
+        if len(items) != len(sizes):
+            raise ParameterError(
+                f"output_size: {show(output_size)} has length {len(items)}; one integer, or one "
+                f"integer or None for each of the {len(sizes)} spatial axes, is needed"
+            )
+        outputs = [
+            None if item is None else integer("output_size", item, least=1, axis=axis)
+            for axis, item in enumerate(items)
+        ]
+    else:
+        outputs = [integer("output_size", output_size, least=1)] * len(sizes)
+    axes = []
+    for number, (size, output) in enumerate(zip(sizes, outputs, strict=True)):
+        _check_size(number, size)
+        axis = AdaptiveAxis.of(size, size if output is None else output)
+        if size * axis.period > LIMIT:
+            raise ParameterError(
+                f"output_size: axis {number}: {axis.output} windows on {size} cells repeat only "
+                f"after {axis.period}; cells times that may be at most 2**61"
+            )
+        axes.append(axis)
+    return tuple(axes)
+
+
+def _check_size(axis: int, size: int) -> None:
+    if size == 0:
+        raise ShapeError(
+            f"x: axis {axis} of the spatial axes has size 0; each must be at least 1 "
+            "(only the batch and the channels may be empty)"
+        )
 
 
 def boolean(name: str, value: object) -> bool:
