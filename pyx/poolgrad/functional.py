@@ -424,9 +424,10 @@ def adaptive_max_pool_backward(
     >>> pg.adaptive_max_pool_backward(np.ones((1, 3, 1), np.float32), x, 3).ravel()
     array([0., 2., 0., 1., 0.], dtype=float32)
     """
-    given = {"output_size": output_size, "layout": layout}
-    made, array = _plan_of_backward("adaptive_max_pool", dy, x, given)
-    return made.backward(dy, array, argmax=argmax, out=out, num_threads=num_threads)
+    made, given = _plan_of_backward(
+        "adaptive_max_pool", dy, x, {"output_size": output_size, "layout": layout}
+    )
+    return made.backward(dy, given, argmax=argmax, out=out, num_threads=num_threads)
 
 
 def adaptive_avg_pool(
@@ -529,9 +530,10 @@ def adaptive_avg_pool_backward(
     >>> pg.adaptive_avg_pool_backward(np.ones((1, 2, 1), np.float32), (1, 3, 1), 2).ravel()
     array([0.5, 1. , 0.5], dtype=float32)
     """
-    given = {"output_size": output_size, "layout": layout}
-    made, array = _plan_of_backward("adaptive_avg_pool", dy, x, given)
-    return made.backward(dy, array, out=out, num_threads=num_threads)
+    made, given = _plan_of_backward(
+        "adaptive_avg_pool", dy, x, {"output_size": output_size, "layout": layout}
+    )
+    return made.backward(dy, given, out=out, num_threads=num_threads)
 
 
 def argmax_to_indices(argmax: Array, plan: Plan, base: str = "plane") -> npt.NDArray[np.int64]:
