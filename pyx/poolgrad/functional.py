@@ -449,7 +449,7 @@ def adaptive_avg_pool(
         As in `max_pool`.
     output_size : int or tuple of (int or None)
         The number of windows, for all spatial axes or for each; None keeps that axis as it is.
-        It may exceed the size of x: windows of one or two cells are repeated then.
+        It may exceed the size of x: windows have one or two cells then.
     layout : {"channels_last", "channels_first"}
         Where the channels are.
     out : ndarray, optional
