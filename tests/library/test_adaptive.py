@@ -236,7 +236,6 @@ def test_vectors(dtype):
 
 @pytest.mark.parametrize(("size", "output"), [(2**24 + 1, 3), (3, 2**24 + 1)])
 def test_windows_are_exact_beyond_the_precision_of_float32(size, output):
-    # https://github.com/pytorch/pytorch/issues/42582
     x = np.arange(size, dtype=np.float64).reshape(1, size, 1)
     starts = [o * size // output for o in (0, 1, output // 2, output - 2, output - 1)]
     y = pg.adaptive_max_pool(-x, output).ravel()
@@ -489,7 +488,7 @@ def test_spatial_sizes_of_zero(op, shape, layout, axis):
 @pytest.mark.parametrize("output", [2**61, 2**61 - 1, 2**60 + 1, 10**18])
 @pytest.mark.parametrize("op", ADAPTIVE_OPS)
 def test_huge_outputs_are_refused(op, output):
-    # https://github.com/pytorch/pytorch/issues/50960
+    # https://github.com/pytorch/pytorch/issues/42582, https://github.com/pytorch/pytorch/issues/50960
     start = time.perf_counter()
     with pytest.raises(pg.PoolgradError, match=r"above|at most"):
         getattr(pg, op)(X, output)
