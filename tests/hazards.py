@@ -2,6 +2,7 @@
 
 Each hazard is a `Case` that shows it and a predicate that recognises it. Tests of operations run
 the cases, with the names as ids; tests/meta shows that the strategies reach every predicate.
+`ADAPTIVE` has those of adaptive poolings.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from math import gcd
 import numpy as np
 
 import reference
-from strategies import Case
+from strategies import AdaptiveCase, Case
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def _straddles(axis):
 
 
 def _ceil_adds(axis):
-    floor = reference.output_size(
+    floor = reference.windows_of(
         axis.size, axis.kernel, axis.stride, axis.before, axis.after, axis.dilation
     )
     return axis.out > floor
@@ -321,3 +322,86 @@ HAZARDS = {
 
 NAMES = sorted(HAZARDS)
 MAX_NAMES = [name for name in NAMES if HAZARDS[name].case.op == "max_pool"]
+
+
+def _adaptive(shape, output_size, **options):
+    return AdaptiveCase("adaptive_max_pool", shape, output_size, **options)
+
+
+def _counts(axis):
+    return {len(axis.cells(j)) for j in range(axis.out)}
+
+
+ADAPTIVE = {
+    "one_cell": Hazard(
+        _adaptive((2, 1, 3), 1),
+        _any_axis(lambda a: a.size == 1 == a.out),
+    ),
+    "one_window": Hazard(
+        _adaptive((1, 7, 6, 2), 1, values="special"),
+        lambda c: all(a.out == 1 < a.size for a in c.geometry.axes),
+    ),
+    "as_many_windows_as_cells": Hazard(
+        _adaptive((1, 5, 6, 3), (2, 6)),
+        _any_axis(lambda a: a.out == a.size > 1),
+    ),
+    "an_axis_is_kept": Hazard(
+        _adaptive((1, 5, 6, 3), (None, 4)),
+        lambda c: isinstance(c.output_size, tuple) and None in c.output_size,
+    ),
+    "windows_side_by_side": Hazard(
+        _adaptive((1, 12, 8, 2), 4),
+        _any_axis(lambda a: a.size % a.out == 0 and 1 < a.out < a.size),
+    ),
+    "windows_of_two_sizes": Hazard(
+        _adaptive((1, 10, 7, 3), (7, 5), values="ties"),
+        _any_axis(lambda a: len(_counts(a)) == 2),
+    ),
+    "windows_of_one_size_that_overlap": Hazard(
+        _adaptive((1, 10, 7, 3), 3, values="ties"),
+        _any_axis(lambda a: len(_counts(a)) == 1 and a.size % a.out and a.out < a.size),
+    ),
+    "windows_that_repeat": Hazard(
+        _adaptive((1, 15, 2), 6, values="ties"),
+        _any_axis(lambda a: 1 < gcd(a.size, a.out) < min(a.size, a.out)),
+    ),
+    "more_windows_than_cells": Hazard(
+        _adaptive((1, 3, 4, 2), (7, 9), values="ties"),
+        _any_axis(lambda a: a.out > a.size > 1 and a.out % a.size),
+    ),
+    "each_cell_several_times": Hazard(
+        _adaptive((1, 3, 2, 2), (6, 8)),
+        _any_axis(lambda a: a.out > a.size and a.out % a.size == 0),
+    ),
+    "three_axes_of_three_kinds": Hazard(
+        _adaptive((1, 4, 3, 5, 2), (2, 5, 3), values="special"),
+        lambda c: (
+            len(c.geometry.axes) == 3
+            and any(a.size % a.out == 0 for a in c.geometry.axes)
+            and any(a.out > a.size for a in c.geometry.axes)
+            and any(a.out < a.size and a.size % a.out for a in c.geometry.axes)
+        ),
+    ),
+    "box_of_255_taps": Hazard(
+        _adaptive((1, 15, 17, 1), 1, values="ties"),
+        lambda c: c.geometry.taps == 255,
+    ),
+    "box_of_256_taps": Hazard(
+        _adaptive((1, 16, 16, 1), 1, values="ties"),
+        lambda c: c.geometry.taps == 256,
+    ),
+    "channels_first": Hazard(
+        _adaptive((2, 3, 7, 5), (3, 4), layout="channels_first"),
+        lambda c: c.layout == "channels_first" and min(c.geometry.out) > 1,
+    ),
+    "no_batch": Hazard(
+        _adaptive((0, 7, 5, 3), 3),
+        lambda c: 0 in c.shape,
+    ),
+    "strided_view": Hazard(
+        _adaptive((2, 7, 5, 3), 3, memory="strided"),
+        lambda c: c.memory == "strided" and not c.x.flags.forc,
+    ),
+}
+
+ADAPTIVE_NAMES = sorted(ADAPTIVE)

@@ -9,6 +9,8 @@ right.
 import itertools
 import math
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -40,6 +42,36 @@ class Axis:
         Explicit padding is counted; what a ceil'd window overhangs beyond it is not.
         """
         return -self.before <= index < self.size + self.after
+
+
+@dataclass(frozen=True)
+class AdaptiveAxis:
+    """One spatial axis: output ``j`` looks at all cells that the ``j``-th of equal parts touches.
+
+    All its taps are real; its box has room for the most that any output has.
+    """
+
+    size: int
+    out: int
+
+    def cells(self, j):
+        start = math.floor(j * Fraction(self.size, self.out))
+        return range(start, math.ceil((j + 1) * Fraction(self.size, self.out)))
+
+    @cached_property
+    def kernel(self):
+        return max(len(self.cells(j)) for j in range(self.out))
+
+    def tap(self, j, t):
+        """Input index of tap ``t`` of output ``j``; None behind its last."""
+        cells = self.cells(j)
+        return cells[t] if t < len(cells) else None
+
+    def is_real(self, index):
+        return index is not None
+
+    def is_counted(self, index):
+        return index is not None
 
 
 @dataclass(frozen=True)
@@ -100,7 +132,7 @@ def per_axis(value, axes):
     return [int(v) for v in values]
 
 
-def output_size(size, kernel, stride, before, after, dilation=1, *, ceil_mode=False):
+def windows_of(size, kernel, stride, before, after, dilation=1, *, ceil_mode=False):
     """Number of windows on one axis, possibly below 1."""
     effective = dilation * (kernel - 1) + 1
     quotient, rest = divmod(size + before + after - effective, stride)
@@ -129,17 +161,25 @@ def spatial_shape(shape, layout):
 
 def geometry(
     shape,
-    kernel_size,
+    kernel_size=None,
     *,
+    output_size=None,
     stride=None,
     padding=0,
     dilation=1,
     ceil_mode=False,
     layout="channels_last",
 ):
-    """Resolve hyperparameters in any of their spellings to a `Geometry`."""
+    """Resolve hyperparameters in any of their spellings to a `Geometry`.
+
+    Without a kernel size it is that of an adaptive pooling, of which only ``output_size`` counts.
+    """
     sizes = spatial_shape(shape, layout)
     n = len(sizes)
+    if kernel_size is None:
+        outs = [output_size] * n if np.ndim(output_size) == 0 else list(output_size)
+        rows = zip(sizes, outs, strict=True)
+        return Geometry(tuple(AdaptiveAxis(i, i if o is None else int(o)) for i, o in rows))
     kernel = per_axis(kernel_size, n)
     strides = kernel if stride is None else per_axis(stride, n)
     dilations = per_axis(dilation, n)
@@ -153,7 +193,7 @@ def geometry(
     assert len(pads) == n
     axes = []
     for i, k, s, d, (before, after) in zip(sizes, kernel, strides, dilations, pads, strict=True):
-        out = output_size(i, k, s, before, after, d, ceil_mode=ceil_mode)
+        out = windows_of(i, k, s, before, after, d, ceil_mode=ceil_mode)
         axes.append(Axis(i, k, s, d, before, after, out))
     return Geometry(tuple(axes))
 
@@ -194,7 +234,7 @@ def beats(challenger, best):
     return challenger > best or (challenger != challenger and best == best)
 
 
-def max_pool(x, kernel_size, *, layout="channels_last", **options):
+def max_pool(x, kernel_size=None, *, layout="channels_last", **options):
     """Maximum and argmax of every window."""
     geo = geometry(x.shape, kernel_size, layout=layout, **options)
     planes = to_planes(x, layout)
@@ -215,7 +255,7 @@ def max_pool(x, kernel_size, *, layout="channels_last", **options):
     return from_planes(y, x.shape, layout), from_planes(argmax, x.shape, layout)
 
 
-def max_pool_backward(dy, argmax, shape, kernel_size, *, layout="channels_last", **options):
+def max_pool_backward(dy, argmax, shape, kernel_size=None, *, layout="channels_last", **options):
     """Send each gradient to its window's argmax, adding in ascending order of outputs."""
     geo = geometry(shape, kernel_size, layout=layout, **options)
     dys, winners = to_planes(dy, layout), to_planes(argmax, layout)
@@ -251,7 +291,7 @@ class Sums:
 
 def avg_pool(
     x,
-    kernel_size,
+    kernel_size=None,
     *,
     count_include_pad=True,
     divisor_override=None,
@@ -293,7 +333,7 @@ def exact_sum(values):
 def avg_pool_backward(
     dy,
     shape,
-    kernel_size,
+    kernel_size=None,
     *,
     count_include_pad=True,
     divisor_override=None,
@@ -320,7 +360,7 @@ def avg_pool_backward(
     return Sums(*parts)
 
 
-def argmax_to_indices(argmax, shape, kernel_size, *, layout="channels_last", **options):
+def argmax_to_indices(argmax, shape, kernel_size=None, *, layout="channels_last", **options):
     """Flat index of each winner within its own plane of the input, -1 for none."""
     geo = geometry(shape, kernel_size, layout=layout, **options)
     winners = to_planes(argmax, layout)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for whole poolings, and the `Case` that they draw.
+"""Hypothesis strategies for whole poolings, and the `Case` or `AdaptiveCase` that they draw.
 
 A case holds no arrays, only how to make them, so its repr is short and pastes as a reproducer::
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import reference
 
 OPS = ("max_pool", "avg_pool")
+ADAPTIVE_OPS = ("adaptive_max_pool", "adaptive_avg_pool")
 DTYPES = ("float32", "float64")
 LAYOUTS = ("channels_last", "channels_first")
 # "large" reaches the largest finite numbers, whose sums overflow on the way: for maxima only.
@@ -75,8 +76,40 @@ def lay_out(array, memory):
     return array
 
 
-@dataclass(frozen=True)
-class Case:
+class Drawn:
+    """What every case can do; a subclass has the fields, and its operation's `options`."""
+
+    def __repr__(self):
+        changed = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) is not field.default
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def with_(self, **changes):
+        return replace(self, **changes)
+
+    @property
+    def output_shape(self):
+        return reference.output_shape(self.shape, self.geometry, self.layout)
+
+    @property
+    def x(self):
+        return lay_out(fill(self.values, self.shape, self.dtype, self.seed), self.memory)
+
+    @property
+    def dy(self):
+        return lay_out(self.plain_dy(), self.memory)
+
+    def plain_dy(self):
+        # Backward's own arithmetic is addition, so its values must stay summable.
+        values = self.values if self.values in ("special", "subnormal", "ties") else "normal"
+        return fill(values, self.output_shape, self.dtype, self.seed + 1)
+
+
+@dataclass(frozen=True, repr=False)
+class Case(Drawn):
     """One pooling with its input and its gradient."""
 
     op: str
@@ -93,17 +126,6 @@ class Case:
     values: str = "normal"
     seed: int = 0
     memory: str = "c"
-
-    def __repr__(self):
-        changed = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)
-            if getattr(self, field.name) is not field.default
-        ]
-        return f"Case({', '.join(changed)})"
-
-    def with_(self, **changes):
-        return replace(self, **changes)
 
     @property
     def geometry_options(self):
@@ -131,22 +153,27 @@ class Case:
     def geometry(self):
         return reference.geometry(self.shape, self.kernel_size, **self.geometry_options)
 
-    @property
-    def output_shape(self):
-        return reference.output_shape(self.shape, self.geometry, self.layout)
+
+@dataclass(frozen=True, repr=False)
+class AdaptiveCase(Drawn):
+    """One adaptive pooling with its input and its gradient."""
+
+    op: str
+    shape: tuple
+    output_size: object
+    layout: str = "channels_last"
+    dtype: str = "float32"
+    values: str = "normal"
+    seed: int = 0
+    memory: str = "c"
 
     @property
-    def x(self):
-        return lay_out(fill(self.values, self.shape, self.dtype, self.seed), self.memory)
+    def options(self):
+        return {"output_size": self.output_size, "layout": self.layout}
 
     @property
-    def dy(self):
-        return lay_out(self.plain_dy(), self.memory)
-
-    def plain_dy(self):
-        # Backward's own arithmetic is addition, so its values must stay summable.
-        values = self.values if self.values in ("special", "subnormal", "ties") else "normal"
-        return fill(values, self.output_shape, self.dtype, self.seed + 1)
+    def geometry(self):
+        return reference.geometry(self.shape, **self.options)
 
 
 def _spell(draw, values, *, allow_int=True):
@@ -271,3 +298,46 @@ def max_cases(**options):
 
 def avg_cases(**options):
     return cases(ops=("avg_pool",), **options)
+
+
+@st.composite
+def adaptive_cases(draw, ops=ADAPTIVE_OPS, values=None, empty=True):
+    """Draw a valid `AdaptiveCase` whose oracle takes milliseconds."""
+    op = draw(st.sampled_from(ops))
+    axes = draw(st.integers(1, 3))
+    layout = draw(st.sampled_from(LAYOUTS))
+    sizes = [draw(st.integers(1, (40, 11, 5)[axes - 1])) for _ in range(axes)]
+    if axes < 3 and draw(st.integers(0, 5)) == 0:
+        many = {1: [(255,), (256,), (300,)], 2: [(15, 17), (16, 16), (2, 128)]}
+        sizes, outs = list(draw(st.sampled_from(many[axes]))), [1] * axes
+    else:
+        outs = [draw(_outputs(size)) for size in sizes]
+    geo = reference.geometry((1, *sizes, 1), output_size=outs)
+    planes = max(BUDGET // (math.prod(geo.out) * geo.taps), 1)
+    channels = min(draw(st.sampled_from([1, 2, 3, 5, 8, 17])), planes)
+    batch = min(draw(st.integers(1, 3)), max(planes // channels, 1))
+    if empty and draw(st.integers(0, 15)) == 0:
+        batch, channels = draw(st.sampled_from([(0, channels), (batch, 0), (0, 0)]))
+    kinds = values or (SUMMABLE if op == "adaptive_avg_pool" else VALUES)
+    return AdaptiveCase(
+        op=op,
+        shape=(batch, *sizes, channels) if layout == "channels_last" else (batch, channels, *sizes),
+        output_size=tuple(outs) if None in outs else _spell(draw, outs),
+        layout=layout,
+        dtype=draw(st.sampled_from(DTYPES)),
+        values=draw(st.sampled_from(kinds)),
+        seed=draw(st.integers(0, 9999)),
+        memory=draw(st.sampled_from(MEMORY)),
+    )
+
+
+def _outputs(size):
+    """Numbers of windows: few, many, more than cells, as many, or a divisor of that."""
+    divisors = [n for n in range(1, size + 1) if size % n == 0]
+    return st.one_of(
+        st.integers(1, size),
+        st.integers(1, size),
+        st.integers(size + 1, 2 * size + 2),
+        st.sampled_from(divisors),
+        st.sampled_from([None, size]),
+    )

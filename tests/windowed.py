@@ -14,13 +14,19 @@ def _tables(geo):
     """Per axis: input index of each tap of each output, clamped, and whether it is real."""
     tables = []
     for axis in geo.axes:
-        index = (
-            np.arange(axis.out)[:, None] * axis.stride
-            - axis.before
-            + np.arange(axis.kernel)[None, :] * axis.dilation
-        )
-        real = (index >= 0) & (index < axis.size)
-        counted = (index >= -axis.before) & (index < axis.size + axis.after)
+        if isinstance(axis, reference.AdaptiveAxis):
+            starts = np.arange(axis.out) * axis.size // axis.out
+            ends = -(-np.arange(1, axis.out + 1) * axis.size // axis.out)
+            index = starts[:, None] + np.arange(axis.kernel)
+            real = counted = index < ends[:, None]
+        else:
+            index = (
+                np.arange(axis.out)[:, None] * axis.stride
+                - axis.before
+                + np.arange(axis.kernel)[None, :] * axis.dilation
+            )
+            real = (index >= 0) & (index < axis.size)
+            counted = (index >= -axis.before) & (index < axis.size + axis.after)
         tables.append((np.clip(index, 0, axis.size - 1), real, counted))
     return tables
 
@@ -51,7 +57,7 @@ def _gather(x, geo, layout):
     return windows, flat, real, counted
 
 
-def max_pool(x, kernel_size, *, layout="channels_last", **options):
+def max_pool(x, kernel_size=None, *, layout="channels_last", **options):
     """Maximum, argmax and, as a by-product, the plane index of each winner (-1: none)."""
     geo = reference.geometry(x.shape, kernel_size, layout=layout, **options)
     windows, flat, real, _ = _gather(x, geo, layout)
@@ -90,7 +96,7 @@ def max_pool_backward(dy, indices, shape, *, layout="channels_last"):
 
 def avg_pool(
     x,
-    kernel_size,
+    kernel_size=None,
     *,
     count_include_pad=True,
     divisor_override=None,
@@ -119,7 +125,7 @@ def _divisor(real, counted, count_include_pad, divisor_override):
 def avg_pool_backward(
     dy,
     shape,
-    kernel_size,
+    kernel_size=None,
     *,
     count_include_pad=True,
     divisor_override=None,

@@ -9,6 +9,10 @@ from importlib.metadata import version as _version
 
 from poolgrad.errors import DtypeError, ParameterError, PoolgradError, ShapeError
 from poolgrad.functional import (
+    adaptive_avg_pool,
+    adaptive_avg_pool_backward,
+    adaptive_max_pool,
+    adaptive_max_pool_backward,
     argmax_to_indices,
     avg_pool,
     avg_pool_backward,
@@ -29,6 +33,10 @@ __all__ = [
     "Pool2D",
     "PoolgradError",
     "ShapeError",
+    "adaptive_avg_pool",
+    "adaptive_avg_pool_backward",
+    "adaptive_max_pool",
+    "adaptive_max_pool_backward",
     "argmax_to_indices",
     "avg_pool",
     "avg_pool_backward",

@@ -208,6 +208,7 @@ cdef enum:
     SIZE      # cells of the axis
     PERIOD    # rows of the table
     WINDOWS   # windows of the axis
+    PARTS     # of a cell are the units of TAPS and ADVANCE
     COLUMNS
 
 cdef struct Window:
@@ -495,31 +496,38 @@ cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
 # ---------------------------------------------------------------------------------- tap tables
 
 
-cdef inline const Py_ssize_t *row_of(
-    const Py_ssize_t *taps, Py_ssize_t o, Py_ssize_t *turn
+cdef inline const Py_ssize_t *look_up(
+    const Py_ssize_t *taps, Py_ssize_t o, Py_ssize_t *first, Py_ssize_t *many
 ) noexcept nogil:
-    """Return window `o`'s row of a tap table, and how often the table was gone through."""
-    cdef Py_ssize_t period = taps[PERIOD]
-    if period == 1:
-        turn[0] = o
-        return taps
-    turn[0] = o // period
-    return taps + o % period * COLUMNS
+    """Return window `o`'s row of a tap table, where its first tap is, and how many it has."""
+    cdef Py_ssize_t period = taps[PERIOD], parts = taps[PARTS], rest
+    if parts != 1:
+        rest = o % parts * taps[ADVANCE]
+        first[0] = taps[BASE] + o // parts * taps[ADVANCE] + rest // parts
+        many[0] = (rest % parts + taps[TAPS] + parts - 1) // parts
+    elif period == 1:
+        first[0] = taps[BASE] + o * taps[ADVANCE]
+        many[0] = taps[TAPS]
+    else:
+        rest = o // period * taps[ADVANCE]
+        taps += o % period * COLUMNS
+        first[0] = taps[BASE] + rest
+        many[0] = taps[TAPS]
+    return taps
 
 
 cdef inline Py_ssize_t first_tap(const Py_ssize_t *taps, Py_ssize_t o) noexcept nogil:
     """Return where the first tap of window `o` lies, be it inside the axis or not."""
-    cdef Py_ssize_t turn
-    cdef const Py_ssize_t *row = row_of(taps, o, &turn)
-    return row[BASE] + turn * row[ADVANCE]
+    cdef Py_ssize_t first, many
+    look_up(taps, o, &first, &many)
+    return first
 
 
 cdef inline Window clip(const Py_ssize_t *taps, Py_ssize_t o) noexcept nogil:
     """Return the taps of window `o` that lie inside the axis."""
-    cdef Py_ssize_t turn
-    cdef const Py_ssize_t *row = row_of(taps, o, &turn)
-    cdef Py_ssize_t at = row[BASE] + turn * row[ADVANCE]
-    cdef Py_ssize_t many = row[TAPS], step = row[STRIDE], size = row[SIZE], front = 0
+    cdef Py_ssize_t at, many
+    cdef const Py_ssize_t *row = look_up(taps, o, &at, &many)
+    cdef Py_ssize_t step = row[STRIDE], size = row[SIZE], front = 0
     cdef Window window
     if at < 0:
         front = min((step - 1 - at) // step, many)
@@ -545,14 +553,10 @@ cdef void unfold(
     cdef const Py_ssize_t *taps = program + program[AXES + axis * AXIS_FIELDS + TAPS_AT]
     cdef const Py_ssize_t *field = program + AXES + axis * AXIS_FIELDS
     cdef Window *window = space.windows[axis]
-    cdef Py_ssize_t o, k, turn, least = 0, most = 0
-    cdef const Py_ssize_t *row
+    cdef Py_ssize_t o, k, least = 0, most = 0
     for o in range(low, high):
         if padded:
-            row = row_of(taps, o, &turn)
-            window.start = row[BASE] + turn * row[ADVANCE]
-            window.count = row[TAPS]
-            window.step = row[STRIDE]
+            window.step = look_up(taps, o, &window.start, &window.count)[STRIDE]
             window.first = window.place = 0
         else:
             window[0] = clip(taps, o)
@@ -1286,8 +1290,8 @@ cdef void set_up(
 ) noexcept nogil:
     """Unfold the windows of a tile, unless those of the last tile will do."""
     cdef int axis
-    cdef Py_ssize_t w, low, high, turn
-    cdef bint padded = program[PADDED] and not exact, regular = True
+    cdef Py_ssize_t w, low, high, first, many
+    cdef bint padded = program[PADDED] and not exact, regular
     cdef Window *window
     cdef const Py_ssize_t *taps
     for axis in range(3):
@@ -1313,13 +1317,13 @@ cdef void set_up(
                 space.empty = space.empty or clip_at(program, 2, w).count == 0
             # Windows count from the first cell that is used, or from the row's, not copied.
             taps = program + program[AXES + 2 * AXIS_FIELDS + TAPS_AT]
+            regular = taps[PARTS] == 1
             for w in range(high - low):
                 window = space.windows[2] + w
                 window.start -= max(0, space.low[2]) if not padded else space.low[2]
                 if not padded:
-                    regular = regular and (
-                        window.first == 0 and window.count == row_of(taps, low + w, &turn)[TAPS]
-                    )
+                    look_up(taps, low + w, &first, &many)
+                    regular = regular and window.first == 0 and window.count == many
             find_segments(program, low, high - low, regular and (
                 padded or program[CHANNELS] < LANES), space)
 
@@ -1559,7 +1563,7 @@ cdef void scatter(
         taps[axis] = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
         cells[axis] = taps[axis][SIZE]
         all_in = all_in and tile.low[axis] == 0 and tile.high[axis] == cells[axis]
-    apart = taps[2][PERIOD] != 1
+    apart = taps[2][PARTS] != 1
     dx += plane * cells[0] * cells[1] * cells[2] * channels + tile.channel
     first = ((tile.low[0] * cells[1] + tile.low[1]) * cells[2] + tile.low[2]) * channels
     last = ((((tile.high[0] - 1) * cells[1] + tile.high[1] - 1) * cells[2]) + tile.high[2]) \
@@ -1801,7 +1805,7 @@ def first_bad(
                         )
                         # Neighbours that are not clipped either: one long vector.
                         run = 1
-                        if whole and taps[2][PERIOD] == 1:
+                        if whole and taps[2][PARTS] == 1:
                             known = taps[2][SIZE] - (box[2] - 1) * taps[2][STRIDE] - 1
                             known = (known - taps[2][BASE]) // taps[2][ADVANCE]
                             run = max(1, min(known + 1, taps[2][WINDOWS]) - w)

@@ -12,9 +12,20 @@ from poolgrad.arrays import Array, as_input
 from poolgrad.errors import ParameterError, show
 from poolgrad.plan import Plan, plan_for
 
-__all__ = ["argmax_to_indices", "avg_pool", "avg_pool_backward", "max_pool", "max_pool_backward"]
+__all__ = [
+    "adaptive_avg_pool",
+    "adaptive_avg_pool_backward",
+    "adaptive_max_pool",
+    "adaptive_max_pool_backward",
+    "argmax_to_indices",
+    "avg_pool",
+    "avg_pool_backward",
+    "max_pool",
+    "max_pool_backward",
+]
 
 Size: TypeAlias = int | Sequence[int]
+OutputSize: TypeAlias = int | Sequence[int | None]
 Padding: TypeAlias = (
     int | Sequence[int | tuple[int, int]] | Literal["valid", "same", "same_lower", "same_size"]
 )
@@ -126,9 +137,8 @@ def max_pool(
     >>> y.ravel(), argmax.ravel()
     (array([5., 5., 4.], dtype=float32), array([2, 0, 0], dtype=uint8))
     """
-    made = _plan_of(
-        "max_pool", as_input("x", x), kernel_size, stride, padding, dilation, ceil_mode, layout
-    )
+    window = _window(kernel_size, stride, padding, dilation, ceil_mode, layout)
+    made = _plan_of("max_pool", x, window)
     return made.forward(x, return_argmax=return_argmax, out=out, num_threads=num_threads)
 
 
@@ -185,9 +195,8 @@ def max_pool_backward(
     >>> pg.max_pool_backward(dy, x, 3, stride=2, padding=1).ravel()
     array([0., 2., 0., 1., 0.], dtype=float32)
     """
-    made, given = _plan_of_backward(
-        "max_pool", dy, x, kernel_size, stride, padding, dilation, ceil_mode, layout
-    )
+    window = _window(kernel_size, stride, padding, dilation, ceil_mode, layout)
+    made, given = _plan_of_backward("max_pool", dy, x, window)
     return made.backward(dy, given, argmax=argmax, out=out, num_threads=num_threads)
 
 
@@ -238,10 +247,9 @@ def avg_pool(
     >>> pg.avg_pool(x, 2, ceil_mode=True).ravel()
     array([1.5, 3.5, 5. ], dtype=float32)
     """
-    made = _plan_of(
-        "avg_pool", as_input("x", x), kernel_size, stride, padding, dilation, ceil_mode, layout,
-        count_include_pad=count_include_pad, divisor_override=divisor_override,
-    )  # fmt: skip
+    window = _window(kernel_size, stride, padding, dilation, ceil_mode, layout)
+    divisor = {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
+    made = _plan_of("avg_pool", x, window | divisor)
     y: Array = made.forward(x, out=out, num_threads=num_threads)
     return y
 
@@ -294,10 +302,237 @@ def avg_pool_backward(
     >>> pg.avg_pool_backward(np.ones((1, 2, 1), np.float32), (1, 4, 1), 3, stride=1).ravel()
     array([0.33333334, 0.6666667 , 0.6666667 , 0.33333334], dtype=float32)
     """
+    window = _window(kernel_size, stride, padding, dilation, ceil_mode, layout)
+    divisor = {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
+    made, given = _plan_of_backward("avg_pool", dy, x, window | divisor)
+    return made.backward(dy, given, out=out, num_threads=num_threads)
+
+
+@overload
+def adaptive_max_pool(
+    x: Array,
+    output_size: OutputSize,
+    *,
+    layout: Layout = "channels_last",
+    return_argmax: Literal[False] = False,
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array: ...
+@overload
+def adaptive_max_pool(
+    x: Array,
+    output_size: OutputSize,
+    *,
+    layout: Layout = "channels_last",
+    return_argmax: Literal[True],
+    out: tuple[Array, Array] | None = None,
+    num_threads: int | None = None,
+) -> tuple[Array, Array]: ...
+def adaptive_max_pool(
+    x: Array,
+    output_size: OutputSize,
+    *,
+    layout: Layout = "channels_last",
+    return_argmax: bool = False,
+    out: Any = None,
+    num_threads: int | None = None,
+) -> Any:
+    """Return the largest element of each of a given number of windows.
+
+    NaNs and equal elements are treated as in `max_pool`.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, *spatial, C), or (N, C, *spatial) with ``layout="channels_first"``
+        As in `max_pool`.
+    output_size, layout
+        As in `adaptive_avg_pool`.
+    return_argmax : bool, default False
+        Return also where each element comes from.
+    out : ndarray, or (ndarray, ndarray) with `return_argmax`, optional
+        Where to write: of exactly the result's shape and dtype, and apart from x in memory.
+    num_threads : int, optional
+        See `set_num_threads`. Results do not depend on it.
+
+    Returns
+    -------
+    y : ndarray
+        Of x's dtype.
+    argmax : ndarray, with `return_argmax`
+        The tap that each element of y was taken from, as in `max_pool`: its row-major position in
+        a box that has along each axis as many taps as the largest window.
+
+    Raises
+    ------
+    ShapeError, ParameterError, DtypeError
+        As `adaptive_avg_pool`.
+
+    Examples
+    --------
+    >>> import numpy as np, poolgrad as pg
+    >>> x = np.array([1, 5, 2, 4, 3], np.float32).reshape(1, 5, 1)
+    >>> y, argmax = pg.adaptive_max_pool(x, 3, return_argmax=True)
+    >>> y.ravel(), argmax.ravel()
+    (array([5., 5., 4.], dtype=float32), array([1, 0, 0], dtype=uint8))
+    """
+    made = _plan_of("adaptive_max_pool", x, {"output_size": output_size, "layout": layout})
+    return made.forward(x, return_argmax=return_argmax, out=out, num_threads=num_threads)
+
+
+def adaptive_max_pool_backward(
+    dy: Array,
+    x: Array | Sequence[int],
+    output_size: OutputSize,
+    *,
+    layout: Layout = "channels_last",
+    argmax: Array | None = None,
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Return the gradient of `adaptive_max_pool` with respect to x.
+
+    Parameters
+    ----------
+    dy : ndarray
+        The gradient with respect to y, of y's shape and x's dtype.
+    x : ndarray or tuple of int
+        The input of the forward; its shape is enough if `argmax` is given.
+    output_size, layout
+        As in `adaptive_avg_pool`.
+    argmax : ndarray, optional
+        What `adaptive_max_pool` returned with ``return_argmax=True``; it saves finding it again.
+    out : ndarray, optional
+        Where to write: of exactly x's shape and dtype, and apart from the inputs in memory.
+    num_threads : int, optional
+        See `set_num_threads`. Results do not depend on it.
+
+    Returns
+    -------
+    dx : ndarray
+        Of x's shape and dtype.
+
+    Raises
+    ------
+    ShapeError, ParameterError, DtypeError
+        As `adaptive_avg_pool`; also if dy or argmax do not fit, or argmax points outside of its
+        window. Nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np, poolgrad as pg
+    >>> x = np.array([1, 5, 2, 4, 3], np.float32).reshape(1, 5, 1)
+    >>> pg.adaptive_max_pool_backward(np.ones((1, 3, 1), np.float32), x, 3).ravel()
+    array([0., 2., 0., 1., 0.], dtype=float32)
+    """
     made, given = _plan_of_backward(
-        "avg_pool", dy, x, kernel_size, stride, padding, dilation, ceil_mode, layout,
-        count_include_pad=count_include_pad, divisor_override=divisor_override,
-    )  # fmt: skip
+        "adaptive_max_pool", dy, x, {"output_size": output_size, "layout": layout}
+    )
+    return made.backward(dy, given, argmax=argmax, out=out, num_threads=num_threads)
+
+
+def adaptive_avg_pool(
+    x: Array,
+    output_size: OutputSize,
+    *,
+    layout: Layout = "channels_last",
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Return the average of each of a given number of windows.
+
+    Each axis is cut into as many equal parts as asked for. A part's window has all cells that the
+    part touches, so neighbours share one where the parts do not end between cells.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, *spatial, C), or (N, C, *spatial) with ``layout="channels_first"``
+        As in `max_pool`.
+    output_size : int or tuple of (int or None)
+        The number of windows, for all spatial axes or for each; None keeps that axis as it is.
+        It may exceed the size of x: windows have one or two cells then.
+    layout : {"channels_last", "channels_first"}
+        Where the channels are.
+    out : ndarray, optional
+        Where to write: of exactly the result's shape and dtype, and apart from x in memory.
+    num_threads : int, optional
+        See `set_num_threads`. Results do not depend on it.
+
+    Returns
+    -------
+    y : ndarray
+        Of x's dtype.
+
+    Raises
+    ------
+    ShapeError
+        If x has not 3 to 5 axes, or a spatial size of 0.
+    ParameterError
+        If `output_size` is of the wrong kind or out of its range.
+    DtypeError
+        If x is no array of a supported dtype.
+
+    Notes
+    -----
+    Along each axis, window ``o`` reaches from ``floor(o * size / output_size)`` up to, not
+    including, ``ceil((o + 1) * size / output_size)``.
+
+    Examples
+    --------
+    >>> import numpy as np, poolgrad as pg
+    >>> x = np.array([1, 5, 2, 4, 3], np.float32).reshape(1, 5, 1)
+    >>> pg.adaptive_avg_pool(x, 2).ravel()
+    array([2.6666667, 3.       ], dtype=float32)
+    >>> pg.adaptive_avg_pool(np.ones((2, 30, 40, 3), np.float32), (7, None)).shape
+    (2, 7, 40, 3)
+    """
+    made = _plan_of("adaptive_avg_pool", x, {"output_size": output_size, "layout": layout})
+    y: Array = made.forward(x, out=out, num_threads=num_threads)
+    return y
+
+
+def adaptive_avg_pool_backward(
+    dy: Array,
+    x: Array | Sequence[int],
+    output_size: OutputSize,
+    *,
+    layout: Layout = "channels_last",
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Return the gradient of `adaptive_avg_pool` with respect to x.
+
+    Parameters
+    ----------
+    dy : ndarray
+        The gradient with respect to y, of y's shape and x's dtype.
+    x : ndarray or tuple of int
+        The input of the forward, or its shape: the gradient does not depend on its values.
+    output_size, layout
+        As in `adaptive_avg_pool`.
+    out : ndarray, optional
+        Where to write: of exactly x's shape and dtype, and apart from the inputs in memory.
+    num_threads : int, optional
+        See `set_num_threads`. Results do not depend on it.
+
+    Returns
+    -------
+    dx : ndarray
+        Of x's shape and dy's dtype.
+
+    Raises
+    ------
+    ShapeError, ParameterError, DtypeError
+        As `adaptive_avg_pool`; also if dy does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, poolgrad as pg
+    >>> pg.adaptive_avg_pool_backward(np.ones((1, 2, 1), np.float32), (1, 3, 1), 2).ravel()
+    array([0.5, 1. , 0.5], dtype=float32)
+    """
+    made, given = _plan_of_backward(
+        "adaptive_avg_pool", dy, x, {"output_size": output_size, "layout": layout}
+    )
     return made.backward(dy, given, out=out, num_threads=num_threads)
 
 
@@ -358,8 +593,8 @@ def argmax_to_indices(argmax: Array, plan: Plan, base: str = "plane") -> npt.NDA
         position, tap = np.divmod(position, axis.kernel)
         shape = [1] * given.ndim
         shape[first + k] = axis.output
-        window = np.arange(axis.output).reshape(shape) * axis.stride - axis.before
-        cells.insert(0, window + tap * axis.dilation)
+        starts = axis.first(np.arange(axis.output)).reshape(shape)
+        cells.insert(0, starts + tap * axis.dilation)
     batch = np.arange(given.shape[0]).reshape([-1] + [1] * (given.ndim - 1))
     at = 1 if first == 2 else given.ndim - 1
     channel = np.arange(given.shape[at]).reshape(
@@ -387,20 +622,16 @@ def argmax_to_indices(argmax: Array, plan: Plan, base: str = "plane") -> npt.NDA
 _BASES = ("plane", "tensor", "tensor_column_major", "channels", "batch_channels")
 
 
-def _plan_of(
-    op: str,
-    x: Array | tuple[object, np.dtype[Any]],
+def _window(
     kernel_size: object,
     stride: object,
     padding: object,
     dilation: object,
     ceil_mode: object,
     layout: object,
-    **more: object,
-) -> Plan:
-    """Return the plan of a pooling of an array, or of a dtype and shape as a pair."""
-    shape, dtype = (x.shape, x.dtype) if isinstance(x, np.ndarray) else x
-    more |= {
+) -> dict[str, object]:
+    """Return the hyperparameters that `max_pool` and `avg_pool` share, by name."""
+    return {
         "kernel_size": kernel_size,
         "stride": stride,
         "padding": padding,
@@ -408,15 +639,20 @@ def _plan_of(
         "ceil_mode": ceil_mode,
         "layout": layout,
     }
-    return plan_for("x", op, shape, dtype, more)
+
+
+def _plan_of(op: str, x: object, hyperparameters: dict[str, object]) -> Plan:
+    """Return the plan of a pooling of an array."""
+    array = as_input("x", x)
+    return plan_for("x", op, array.shape, array.dtype, hyperparameters)
 
 
 def _plan_of_backward(
-    op: str, dy: object, x: object, *hyperparameters: object, **more: object
+    op: str, dy: object, x: object, hyperparameters: dict[str, object]
 ) -> tuple[Plan, Array | None]:
     """Return the plan of a gradient, and x if it was given as an array."""
     gradient = as_input("dy", dy)
     if isinstance(x, (tuple, list)):
-        return _plan_of(op, (x, gradient.dtype), *hyperparameters, **more), None
+        return plan_for("x", op, x, gradient.dtype, hyperparameters), None
     array = as_input("x", x)
-    return _plan_of(op, array, *hyperparameters, **more), array
+    return plan_for("x", op, array.shape, array.dtype, hyperparameters), array

@@ -4,12 +4,15 @@ Design
 ------
 A pooling window is a box, so it is a product of one-axis windows. Along one axis the taps of
 window ``o`` are ``start + j * step`` for ``j`` in ``0 .. count - 1``, and every kind of window
-differs only in how ``start`` and ``count`` follow from ``o``. They are periodic: window
-``o + period`` is window ``o`` moved on by ``advance``. So a tap table has one row for each residue
-of ``o`` modulo its period, however large the array is. A kernel unfolds the stretch that it is
-working on, clipped to the real input, or transposed: for each input cell the windows that cover
-it, which is what the gradient of a sum needs. No kernel knows the words stride, padding or
-dilation.
+differs only in how ``start`` and ``count`` follow from ``o``, which a tap table tells. It has a row
+for each window of a period, after which windows repeat, moved on by ``advance`` cells. The windows
+of an adaptive pooling are ``advance / parts`` cells apart: window ``o`` lies between ``o *
+advance`` and ``o * advance + taps``, in units of ``1 / parts`` of a cell, and has every cell that
+this touches.
+
+Which windows cover a cell is a table of the same kind, the transposed one: the gradient of a sum
+is a sum with it. Kernels unfold the stretch of a table that they are working on, clipped to the
+real input. No kernel knows the words stride, padding, dilation or adaptive.
 
 Everything is computed in Python integers, which cannot overflow. `LIMIT` keeps each quantity that
 reaches a kernel well inside 64 bits.
@@ -21,11 +24,22 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import Final
+from typing import Any, Final
 
 from poolgrad.errors import ParameterError, ShapeError, show
 
-__all__ = ["LIMIT", "NAMED_PADDINGS", "Axis", "Row", "Rows", "Side", "axes_of", "integer"]
+__all__ = [
+    "LIMIT",
+    "NAMED_PADDINGS",
+    "AdaptiveAxis",
+    "Axis",
+    "Row",
+    "Rows",
+    "Side",
+    "adaptive_axes_of",
+    "axes_of",
+    "integer",
+]
 
 #: No size, hyperparameter or padded extent may exceed this; sums of three still fit in 64 bits.
 LIMIT: Final = 2**61
@@ -34,8 +48,8 @@ NAMED_PADDINGS: Final = ("valid", "same", "same_lower", "same_size")
 
 AXIS_NAMES: Final = ("depth", "height", "width")
 
-#: One row of a tap table: (start, count, advance, step, size, period, windows).
-Row = tuple[int, int, int, int, int, int, int]
+#: A row of a tap table: (start, taps * parts, advance, step, size, period, windows, parts).
+Row = tuple[int, int, int, int, int, int, int, int]
 Rows = list[Row]
 
 
@@ -74,7 +88,7 @@ class Side:
 
     def shares(self, taps: int) -> bool:
         """Whether a window has most of so many taps in common with the next one of its kind."""
-        return self.advance * 4 <= taps * self.step and self.period <= 8
+        return self.advance * 4 <= taps * self.step
 
     @property
     def trivial(self) -> bool:
@@ -118,20 +132,20 @@ class Axis:
     @property
     def trivial(self) -> bool:
         """Whether each window is just the input cell of the same index."""
-        return self.kernel == 1 and self.stride == 1 and self.before == 0 == self.after
+        return self.kernel == 1 and self.stride == 1 and self.size == self.output
 
-    def taps(self) -> list[Row]:
+    def taps(self) -> Rows:
         """Return the table of the windows' taps in the input."""
-        return [(-self.before, self.kernel, self.stride, self.dilation, self.size, 1, self.output)]
+        return [(-self.before, self.kernel, self.stride, self.dilation, self.size, 1, self.output, 1)]
 
-    def frame(self) -> list[Row]:
+    def frame(self) -> Rows:
         """Return the table of the windows' taps in the padded input.
 
         Its counts divide an average that counts the padding: taps in explicit padding count,
         taps beyond it, where ``ceil_mode`` lets a window overhang, do not.
         """
         padded = self.before + self.size + self.after
-        return [(0, self.kernel, self.stride, self.dilation, padded, 1, self.output)]
+        return [(0, self.kernel, self.stride, self.dilation, padded, 1, self.output, 1)]
 
     @property
     def plain(self) -> bool:
@@ -155,7 +169,7 @@ class Axis:
             count = -(-(self.kernel - tap) // cycle) if not rest and tap < self.kernel else 0
             last = tap + (count - 1) * cycle
             start = (cell + self.before - last * self.dilation) // self.stride if count else 0
-            rows.append((start, count, 1, step, self.output, self.stride, self.size))
+            rows.append((start, count, 1, step, self.output, self.stride, self.size, 1))
         return rows
 
     @property
@@ -189,6 +203,86 @@ class Axis:
             back=max(0, (self.size - 1 + self.before) // self.stride + 1 - self.output),
             extent=-(-self.extent // self.stride),
         )
+
+    def first(self, windows: Any) -> Any:
+        """Return a window's first tap, inside the input or not; of an array of them, an array."""
+        ((start, _, advance, _, _, _, _, parts),) = self.taps()
+        return start + windows // parts * advance + windows % parts * advance // parts
+
+    def explain(self) -> str:
+        """Return the windows in words."""
+        span = f" spanning {self.extent} cells" if self.dilation > 1 else ""
+        last = (self.output - 1) * self.stride + self.extent
+        overhangs = last > self.before + self.size + self.after
+        return (
+            f"{self.output} windows of {self.kernel} taps{span}, {self.stride} apart, "
+            f"on {self.size} cells; padding ({self.before}, {self.after})"
+            + (", the last of which overhangs" if overhangs else "")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveAxis(Axis):
+    """One spatial axis of an adaptive pooling, cut into equal parts. Make one with `of`.
+
+    Part ``o`` reaches from ``o * size / output`` to ``(o + 1) * size / output``, and its window has
+    every cell that it touches. `kernel` is the taps of the largest window, and `stride` the least
+    distance between windows, but at least 1.
+    """
+
+    @classmethod
+    def of(cls, size: int, output: int) -> AdaptiveAxis:
+        """Return the axis that has so many windows."""
+        shared = gcd(size, output)
+        advance, period = size // shared, output // shared
+        largest = (advance + 2 * period - 2) // period
+        return cls(size, output, largest, max(1, size // output))
+
+    @property
+    def plain(self) -> bool:
+        """Whether all windows have as many taps, and lie equally far apart."""
+        return self.size % self.output == 0
+
+    def taps(self) -> Rows:
+        """Return the table of the windows' taps, which all lie in the input."""
+        shared = gcd(self.size, self.output)
+        advance = self.size // shared
+        return [(0, advance, advance, 1, self.size, 1, self.output, self.output // shared)]
+
+    def covers(self) -> Rows:
+        """Return the transposed table, which is that of the input as parts of the output."""
+        return AdaptiveAxis.of(self.output, self.size).taps()
+
+    @property
+    def windows(self) -> Side:
+        """The windows on the cells of the input."""
+        ((_, _, advance, _, _, _, _, parts),) = self.taps()
+        return Side(
+            windows=self.output,
+            size=self.size,
+            taps=self.kernel,
+            step=1,
+            period=parts,
+            advance=advance,
+            front=0,
+            back=0,
+            extent=self.kernel,
+        )
+
+    @property
+    def covering(self) -> Side:
+        """The cells of the input, on the windows that they are taps of."""
+        return AdaptiveAxis.of(self.output, self.size).windows
+
+    def frame(self) -> Rows:
+        """Return the same: there is no padding."""
+        return self.taps()
+
+    def explain(self) -> str:
+        """Return the windows in words."""
+        smallest = -(-self.size // self.output)  # the first one
+        taps = f"{self.kernel}" if smallest == self.kernel else f"{smallest} to {self.kernel}"
+        return f"{self.output} windows of {taps} taps, on {self.size} cells"
 
 
 def integer(name: str, value: object, *, least: int, axis: int | None = None) -> int:
@@ -338,11 +432,7 @@ def axes_of(
                 f"kernel_size: axis {axis}: {kernel} taps at dilation {dil} span {show(extent)} "
                 "cells, above 2**61, the most allowed"
             )
-        if size == 0:
-            raise ShapeError(
-                f"x: axis {axis} of the spatial axes has size 0; each must be at least 1 "
-                "(only the batch and the channels may be empty)"
-            )
+        _check_size(axis, size)
         before, after = (
             _named_padding(padding, size, extent, step)  # type: ignore[arg-type]
             if pads is None
@@ -366,6 +456,63 @@ def axes_of(
             )
         axes.append(Axis(size, output, kernel, step, dil, before, after))
     return tuple(axes)
+
+
+def adaptive_axes_of(sizes: Sequence[int], output_size: object) -> tuple[AdaptiveAxis, ...]:
+    """Check the geometry of an adaptive pooling and return its axes.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        The spatial sizes of the input, each at least 0.
+    output_size
+        As in `poolgrad.adaptive_avg_pool`.
+
+    Returns
+    -------
+    tuple of AdaptiveAxis
+        One for each of `sizes`.
+
+    Raises
+    ------
+    ParameterError
+        `output_size` is of the wrong kind or out of its range.
+    ShapeError
+        A spatial size is 0.
+    """
+    if _is_sequence(output_size):
+        items = list(output_size)  # type: ignore[call-overload]
+        if len(items) != len(sizes):
+            raise ParameterError(
+                f"output_size: {show(output_size)} has length {len(items)}; one integer, or one "
+                f"integer or None for each of the {len(sizes)} spatial axes, is needed"
+            )
+        outputs = [
+            None if item is None else integer("output_size", item, least=1, axis=axis)
+            for axis, item in enumerate(items)
+        ]
+    else:
+        outputs = [integer("output_size", output_size, least=1)] * len(sizes)
+    axes = []
+    for number, (size, output) in enumerate(zip(sizes, outputs, strict=True)):
+        _check_size(number, size)
+        axis = AdaptiveAxis.of(size, size if output is None else output)
+        period = axis.windows.period
+        if size * period > LIMIT:
+            raise ParameterError(
+                f"output_size: axis {number}: {axis.output} windows on {size} cells repeat only "
+                f"after {period}; cells times that may be at most 2**61"
+            )
+        axes.append(axis)
+    return tuple(axes)
+
+
+def _check_size(axis: int, size: int) -> None:
+    if size == 0:
+        raise ShapeError(
+            f"x: axis {axis} of the spatial axes has size 0; each must be at least 1 "
+            "(only the batch and the channels may be empty)"
+        )
 
 
 def boolean(name: str, value: object) -> bool:

@@ -19,6 +19,11 @@ _WINDOW: Final[dict[str, object]] = {
     "layout": "channels_last",
 }
 
+_ADAPTIVE: Final[dict[str, object]] = {
+    "output_size": Parameter.empty,
+    "layout": "channels_last",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -60,6 +65,18 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
                 parameters=MappingProxyType(
                     _WINDOW | {"count_include_pad": True, "divisor_override": None}
                 ),
+            ),
+            Operation(
+                "adaptive_max_pool",
+                "The largest element of each window, of as many as asked for.",
+                has_argmax=True,
+                parameters=MappingProxyType(_ADAPTIVE),
+            ),
+            Operation(
+                "adaptive_avg_pool",
+                "The average of each window, of as many as asked for.",
+                has_argmax=False,
+                parameters=MappingProxyType(_ADAPTIVE),
             ),
         )
     }

@@ -29,7 +29,7 @@ from poolgrad.arrays import (
 )
 from poolgrad.dispatch import kernels
 from poolgrad.errors import DtypeError, ParameterError, ShapeError, show
-from poolgrad.geometry import Axis, Rows, axes_of, boolean, integer
+from poolgrad.geometry import Axis, Rows, adaptive_axes_of, axes_of, boolean, integer
 from poolgrad.operations import OPERATIONS
 from poolgrad.program import Program, Task, program
 
@@ -85,13 +85,20 @@ class Plan:
     # ------------------------------------------------------------------ what follows from them
 
     @property
+    def output_size(self) -> tuple[int, ...]:
+        """Windows along each spatial axis."""
+        return tuple(axis.output for axis in self.axes)
+
+    @property
     def kernel_size(self) -> tuple[int, ...]:
-        """Taps of a window along each spatial axis."""
+        """Taps of a window along each spatial axis; of the largest one in an adaptive pooling."""
         return tuple(axis.kernel for axis in self.axes)
 
     @property
-    def stride(self) -> tuple[int, ...]:
-        """Cells from window to window along each spatial axis."""
+    def stride(self) -> tuple[int, ...] | None:
+        """Cells from window to window along each spatial axis; None in an adaptive pooling."""
+        if self._adaptive:
+            return None
         return tuple(axis.stride for axis in self.axes)
 
     @property
@@ -107,10 +114,9 @@ class Plan:
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
         """The shape of y."""
-        outputs = tuple(axis.output for axis in self.axes)
         if self._channels_first:
-            return self.input_shape[:2] + outputs
-        return self.input_shape[:1] + outputs + self.input_shape[-1:]
+            return self.input_shape[:2] + self.output_size
+        return self.input_shape[:1] + self.output_size + self.input_shape[-1:]
 
     @cached_property
     def argmax_dtype(self) -> np.dtype[Any] | None:
@@ -157,6 +163,10 @@ class Plan:
         return planes * channels * (rows + columns + stacks)
 
     @property
+    def _adaptive(self) -> bool:
+        return "output_size" in OPERATIONS[self.op].parameters
+
+    @property
     def _channels_first(self) -> bool:
         return self.layout == "channels_first"
 
@@ -195,27 +205,17 @@ class Plan:
         lines = [
             f"{self.op} of {self.dtype} {self.input_shape}, {self.layout} -> {self.output_shape}"
         ]
-        for number, axis in enumerate(self.axes):
-            span = f" spanning {axis.extent} cells" if axis.dilation > 1 else ""
-            clipped = (
-                ", the last of which overhangs"
-                if (axis.output - 1) * axis.stride + axis.extent
-                > axis.before + axis.size + axis.after
-                else ""
-            )
-            lines.append(
-                f"  axis {number}: {axis.output} windows of {axis.kernel} taps{span}, "
-                f"{axis.stride} apart, on {axis.size} cells; "
-                f"padding ({axis.before}, {axis.after}){clipped}"
-            )
+        lines += [f"  axis {number}: {axis.explain()}" for number, axis in enumerate(self.axes)]
         if self.argmax_dtype is not None:
             none = 255 if self.argmax_dtype == _UINT8 else -1
             lines.append(
                 f"  argmax: {self.argmax_dtype}, a position among {prod(self.kernel_size)} taps, "
                 f"{none} for none"
             )
-        if self.op == "avg_pool":
-            if self.divisor_override is not None:
+        if not OPERATIONS[self.op].has_argmax:
+            if self._adaptive:
+                rule = "a window's taps"
+            elif self.divisor_override is not None:
                 rule = f"{self.divisor_override}, for every window"
             elif self.count_include_pad:
                 rule = "a window's taps in the input and the padding"
@@ -362,8 +362,11 @@ class Plan:
         if self.argmax_dtype is None:
             if not OPERATIONS[self.op].has_argmax:
                 raise ParameterError(f"{what}: {self.op} has no argmax")
+            name, given = "kernel_size", self.kernel_size
+            if self._adaptive:
+                name, given = "output_size", self.output_size
             raise ParameterError(
-                f"kernel_size: {show(self.kernel_size)} has {show(prod(self.kernel_size))} taps; "
+                f"{name}: {show(given)} makes windows of {show(prod(self.kernel_size))} taps; "
                 f"{what} needs an argmax, which can tell at most 2**31 - 1 apart"
             )
         return self.argmax_dtype
@@ -392,8 +395,8 @@ class Plan:
         if bad >= 0:
             where = tuple(int(i) for i in np.unravel_index(bad, self.output_shape))
             raise ParameterError(
-                f"argmax: {int(argmax[where])} at index {where} is neither none nor a tap inside "
-                f"the input of its window of {show(self.kernel_size)} taps; "
+                f"argmax: {int(argmax[where])} at index {where} is neither none nor, in a box of "
+                f"{show(self.kernel_size)} taps, one of its window's inside the input; "
                 "it does not stem from this pooling"
             )
         return argmax
@@ -434,7 +437,7 @@ class Plan:
         if self.divisor_override is not None:
             counts = (self.divisor_override, 1, 1)
             return tuple(  # type: ignore[return-value]
-                [(0, count, 0, 1, count, 1, axis.output)]
+                [(0, count, 0, 1, count, 1, axis.output, 1)]
                 for count, axis in zip(counts, self._axes3, strict=True)
             )
         if self.count_include_pad:
@@ -552,16 +555,20 @@ def _checked(
 ) -> Plan:
     """Build a plan of defaults and what was given."""
     values = dict(OPERATIONS[op].parameters) | hyperparameters
-    if values["kernel_size"] is Parameter.empty:
-        raise ParameterError(f"kernel_size: it is missing; {op} needs it")
+    for name, value in values.items():
+        if value is Parameter.empty:
+            raise ParameterError(f"{name}: it is missing; {op} needs it")
     layout = values["layout"]
     if not isinstance(layout, str) or layout not in LAYOUTS:
         allowed = " or ".join(map(repr, LAYOUTS))
         raise ParameterError(f"layout: {show(layout)} is not {allowed}")
-    axes = axes_of(
-        shape[2:] if layout == "channels_first" else shape[1:-1],
-        *(values[name] for name in ("kernel_size", "stride", "padding", "dilation", "ceil_mode")),
-    )
+    sizes = shape[2:] if layout == "channels_first" else shape[1:-1]
+    axes: tuple[Axis, ...]
+    if "output_size" in values:
+        axes = adaptive_axes_of(sizes, values["output_size"])
+    else:
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        axes = axes_of(sizes, *(values[name] for name in names))
     override = values.get("divisor_override")
     if override is not None:
         override = integer("divisor_override", override, least=1)
@@ -570,7 +577,7 @@ def _checked(
         input_shape=shape,
         dtype=dtype,
         layout=layout,
-        ceil_mode=boolean("ceil_mode", values["ceil_mode"]),
+        ceil_mode=boolean("ceil_mode", values.get("ceil_mode", False)),
         count_include_pad=boolean("count_include_pad", values.get("count_include_pad", True)),
         divisor_override=override,
         axes=axes,
@@ -588,15 +595,16 @@ def plan(
     Parameters
     ----------
     op : str
-        The operation: ``"max_pool"`` or ``"avg_pool"``.
+        The operation: ``"max_pool"``, ``"avg_pool"``, ``"adaptive_max_pool"`` or
+        ``"adaptive_avg_pool"``.
     shape : tuple of int
         The shape of x.
     dtype : dtype, default float32
         The dtype of x: float32 or float64.
     **hyperparameters
         The operation's keywords: ``kernel_size, stride, padding, dilation, ceil_mode, layout``,
-        and for ``"avg_pool"`` also ``count_include_pad, divisor_override``. See `max_pool` and
-        `avg_pool`.
+        and for ``"avg_pool"`` also ``count_include_pad, divisor_override``; ``output_size, layout``
+        for the adaptive ones. See the functions of these names.
 
     Returns
     -------
@@ -618,6 +626,12 @@ def plan(
     >>> plan = pg.plan("max_pool", (10**6, 1000, 1000, 1), kernel_size=3, stride=2, padding="same")
     >>> plan.output_shape, plan.padding
     ((1000000, 500, 500, 1), ((0, 1), (0, 1)))
+    >>> plan = pg.plan("adaptive_avg_pool", (1, 48, 56, 1), output_size=7)
+    >>> print(plan.explain())  # doctest: +ELLIPSIS
+    adaptive_avg_pool of float32 (1, 48, 56, 1), channels_last -> (1, 7, 7, 1)
+      axis 0: 7 windows of 7 to 8 taps, on 48 cells
+      axis 1: 7 windows of 8 taps, on 56 cells
+    ...
     """
     return plan_for("shape", op, shape, as_dtype("dtype", dtype), hyperparameters)
 

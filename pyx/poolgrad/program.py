@@ -129,10 +129,11 @@ def program(
     )
     # Rows of source that each row of the result needs of its own.
     own = prod(min(s.advance / s.period, s.taps) for s in (depth, height))
-    ladder = not routes and width.taps > LARGE and width.shares(width.taps)
+    ladder = not routes and axes[2].plain and width.taps > LARGE and width.shares(width.taps)
     slide = (
         not routes
         and depth.trivial
+        and axes[1].plain
         and height.period == 1
         and height.taps > LARGE
         and height.step == 1

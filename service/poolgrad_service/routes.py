@@ -215,7 +215,7 @@ def _backward(
     argmax = None
     if "argmax" in arrays:
         if plan.argmax_dtype is None:
-            raise refused("/argmax", "argmax: this kernel_size has more taps than one can tell")
+            raise refused("/argmax", "argmax: the windows have more taps than one can tell")
         argmax = as_indices(arrays["argmax"], plan.argmax_dtype)
     y = None
     if return_y and x is not None:

@@ -74,6 +74,22 @@ _PER_AXIS: Final = _kind(
     "an integer or a list of integers",
     {"oneOf": [_INTEGER, _INTEGERS]},
 )
+_OUTPUT_SIZE: Final = _kind(
+    lambda value: (
+        _is_int(value)
+        or (isinstance(value, list) and all(item is None or _is_int(item) for item in value))
+    ),
+    "an integer or a list of integers and nulls",
+    {
+        "oneOf": [
+            _INTEGER | {"minimum": 1},
+            {
+                "type": "array",
+                "items": {"oneOf": [_INTEGER | {"minimum": 1}, {"type": "null"}]},
+            },
+        ]
+    },
+)
 _STRIDE: Final = _kind(
     lambda value: value is None or _is_int(value) or _are_ints(value),
     "an integer, a list of integers or null",
@@ -113,6 +129,7 @@ _OVERRIDE: Final = _kind(
 #: Types of hyperparameters whose default does not tell them.
 _KINDS: Final = {
     "kernel_size": _PER_AXIS,
+    "output_size": _OUTPUT_SIZE,
     "stride": _STRIDE,
     "padding": _PADDING,
     "dilation": _PER_AXIS,
@@ -122,6 +139,7 @@ _KINDS: Final = {
 
 _WORDS: Final = {
     "kernel_size": "Taps of a window, for all spatial axes or for each.",
+    "output_size": "Windows, for all spatial axes or for each; null keeps an axis as it is.",
     "stride": "Cells from window to window; null for kernel_size.",
     "padding": "Cells around x, for all axes, for each, or as [before, after] pairs; or a name.",
     "dilation": "Cells from tap to tap.",
@@ -311,7 +329,7 @@ def reply_schema(call: Call) -> dict[str, Any]:
             "dtype": dtype,
             "argmax_dtype": {"enum": [*INDEX_DTYPES, None]},
             "kernel_size": shape,
-            "stride": shape,
+            "stride": {"oneOf": [shape, {"type": "null"}]},
             "dilation": shape,
             "padding": {"type": "array", "items": pair},
             "output_bytes": size,
@@ -340,25 +358,28 @@ _DY: Final = [[[[0.5], [1]], [[-1], [0.25]]]]
 def examples(call: Call) -> dict[str, dict[str, Any]]:
     """Return bodies to try, by name, each with a summary; none if the operation needs more."""
     needed = [n for n, d in call.operation.parameters.items() if d is Parameter.empty]
-    if needed != ["kernel_size"]:
+    if needed not in (["kernel_size"], ["output_size"]):
         return {}
-    pool: dict[str, Any] = {"kernel_size": 2}
+    adaptive = needed == ["output_size"]
+    # On four by four cells, two windows an axis are windows of two.
+    pool: dict[str, Any] = {needed[0]: 2}
     shape = [1, 4, 4, 1]
     flat = [1, 3, 2, 0, 4, 2, 1, 5, 0, 1, 7, 6, 2, 8, 3, 1]
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     if call.action == "plan":
+        large = {"kernel_size": 3, "stride": 2, "padding": "same"}
         found["plan"] = (
             "A large image",
-            {"shape": [8, 224, 224, 64], "kernel_size": 3, "stride": 2, "padding": "same"},
+            {"shape": [8, 224, 224, 64], **({"output_size": 5} if adaptive else large)},
         )
-        found["pairs"] = (
-            "Padding as pairs, channels first, float64",
+        pairs = {"kernel_size": [3, 2], "padding": [[1, 0], [0, 1]]}
+        found["keep" if adaptive else "pairs"] = (
+            ("One axis kept" if adaptive else "Padding as pairs") + ", channels first, float64",
             {
                 "shape": [1, 3, 7, 7],
                 "dtype": "float64",
                 "layout": "channels_first",
-                "kernel_size": [3, 2],
-                "padding": [[1, 0], [0, 1]],
+                **({"output_size": [3, None]} if adaptive else pairs),
             },
         )
     elif call.action == "forward":
@@ -376,9 +397,11 @@ def examples(call: Call) -> dict[str, dict[str, Any]]:
             {
                 "x": [[[[cell[0] for cell in row] for row in _X[0]]]],
                 "layout": "channels_first",
-                "kernel_size": [3, 3],
-                "stride": 1,
-                "padding": [1, 1],
+                **(
+                    {"output_size": [3, 5]}
+                    if adaptive
+                    else {"kernel_size": [3, 3], "stride": 1, "padding": [1, 1]}
+                ),
                 "dtype": "float64",
             },
         )

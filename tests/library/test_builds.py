@@ -31,6 +31,9 @@ def results(case, module):
         average = pg.plan("avg_pool", shape, dtype, **hyperparameters)
         y, argmax = maximum.forward(x, return_argmax=True)
         dy = rng.standard_normal(y.shape).astype(dtype)
+        sizes = {"output_size": y.shape[1:-1]}
+        adaptive_max = pg.plan("adaptive_max_pool", shape, dtype, **sizes)
+        adaptive_avg = pg.plan("adaptive_avg_pool", shape, dtype, **sizes)
         return {
             "max": maximum.forward(x),
             "max with argmax": y,
@@ -39,6 +42,11 @@ def results(case, module):
             "max backward, searched": maximum.backward(dy, x),
             "average": average.forward(x),
             "average backward": average.backward(dy),
+            "adaptive max": adaptive_max.forward(x),
+            "adaptive argmax": adaptive_max.forward(x, return_argmax=True)[1],
+            "adaptive max backward": adaptive_max.backward(dy, x),
+            "adaptive average": adaptive_avg.forward(x),
+            "adaptive average backward": adaptive_avg.backward(dy),
         }
 
 

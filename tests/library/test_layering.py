@@ -1,6 +1,7 @@
 """Imports point one way: the service to the library, the library's Python to its kernels."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -66,6 +67,10 @@ def test_everything_public_is_listed_and_documented():
         "Pool2D",
         "PoolgradError",
         "ShapeError",
+        "adaptive_avg_pool",
+        "adaptive_avg_pool_backward",
+        "adaptive_max_pool",
+        "adaptive_max_pool_backward",
         "argmax_to_indices",
         "avg_pool",
         "avg_pool_backward",
@@ -79,29 +84,18 @@ def test_everything_public_is_listed_and_documented():
     assert all(getattr(poolgrad, name).__doc__ for name in expected)
 
 
-@pytest.mark.parametrize(
-    ("name", "positional"),
-    [
-        ("max_pool", ["x", "kernel_size"]),
-        ("avg_pool", ["x", "kernel_size"]),
-        ("max_pool_backward", ["dy", "x", "kernel_size"]),
-        ("avg_pool_backward", ["dy", "x", "kernel_size"]),
-    ],
-)
-def test_all_but_the_first_arguments_are_keywords(name, positional):
-    import inspect
-
-    parameters = inspect.signature(getattr(poolgrad, name)).parameters.values()
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("op", poolgrad.OPERATIONS)
+def test_each_operation_has_its_two_functions(op, backward):
+    # Positional: the arrays and what has no default. Keywords: all else, as the registry has it.
+    function = getattr(poolgrad, f"{op}_backward" if backward else op)
+    parameters = inspect.signature(function).parameters.values()
+    hyperparameters = poolgrad.OPERATIONS[op].parameters
+    needed = [name for name, d in hyperparameters.items() if d is inspect.Parameter.empty]
     found = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    assert found == positional
+    assert found == (["dy", "x"] if backward else ["x"]) + needed
     rest = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    common = {
-        "stride": None,
-        "padding": 0,
-        "dilation": 1,
-        "ceil_mode": False,
-        "layout": "channels_last",
-        "out": None,
-        "num_threads": None,
-    }
-    assert common.items() <= rest.items()
+    common = {"out": None, "num_threads": None}
+    if poolgrad.OPERATIONS[op].has_argmax:
+        common |= {"argmax": None} if backward else {"return_argmax": False}
+    assert rest == common | {n: d for n, d in hyperparameters.items() if n not in needed}

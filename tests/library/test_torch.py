@@ -142,3 +142,71 @@ def test_channels_last_is_the_same_pooling():
     theirs = torch.nn.functional.max_pool2d(torch.from_numpy(x), 3, stride=2, padding=1).numpy()
     y = pg.max_pool(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), 3, stride=2, padding=1)
     assert_same_bits(np.ascontiguousarray(y.transpose(0, 3, 1, 2)), theirs)
+
+
+ADAPTIVE_MAX = {
+    1: torch.nn.functional.adaptive_max_pool1d,
+    2: torch.nn.functional.adaptive_max_pool2d,
+    3: torch.nn.functional.adaptive_max_pool3d,
+}
+ADAPTIVE_AVG = {
+    1: torch.nn.functional.adaptive_avg_pool1d,
+    2: torch.nn.functional.adaptive_avg_pool2d,
+    3: torch.nn.functional.adaptive_avg_pool3d,
+}
+
+
+@st.composite
+def adaptive_geometries(draw):
+    """Draw (x's shape, output_size) in channels_first."""
+    axes = draw(st.integers(1, 3))
+    sizes = [draw(st.integers(1, 12 if axes < 3 else 6)) for _ in range(axes)]
+    outs = tuple(draw(st.integers(1, 15 if axes < 3 else 8)) for _ in sizes)
+    if axes > 1 and draw(st.booleans()):  # in one dimension PyTorch takes no None
+        outs = (None, *outs[1:])
+    return (draw(st.integers(1, 2)), draw(st.integers(1, 3)), *sizes), outs
+
+
+@given(
+    drawn=adaptive_geometries(),
+    values=st.sampled_from(["normal", "ties", "zeros", "infinities"]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    seed=st.integers(0, 999),
+)
+def test_adaptive_max(drawn, values, dtype, seed):
+    shape, outs = drawn
+    options = {"output_size": outs, "layout": "channels_first"}
+    x = fill(values, shape, dtype, seed)
+    theirs = torch.from_numpy(x.copy()).requires_grad_()
+    their_y, their_indices = ADAPTIVE_MAX[len(outs)](theirs, outs, return_indices=True)
+    y, argmax = pg.adaptive_max_pool(x, return_argmax=True, **options)
+    np.testing.assert_array_equal(y, their_y.detach().numpy())
+    plan = pg.plan("adaptive_max_pool", shape, dtype, **options)
+    np.testing.assert_array_equal(pg.argmax_to_indices(argmax, plan), their_indices.numpy())
+    # Whole numbers, whose sums are exact in any order.
+    dy = fill("distinct", y.shape, dtype, seed)
+    their_y.backward(torch.from_numpy(dy.copy()))
+    dx = pg.adaptive_max_pool_backward(dy, x, **options)
+    np.testing.assert_array_equal(dx, theirs.grad.numpy())
+
+
+@given(
+    drawn=adaptive_geometries(),
+    dtype=st.sampled_from(["float32", "float64"]),
+    seed=st.integers(0, 999),
+)
+def test_adaptive_average(drawn, dtype, seed):
+    shape, outs = drawn
+    options = {"output_size": outs, "layout": "channels_first"}
+    x = fill("normal", shape, dtype, seed)
+    theirs = torch.from_numpy(x.copy()).requires_grad_()
+    their_y = ADAPTIVE_AVG[len(outs)](theirs, outs)
+    y = pg.adaptive_avg_pool(x, **options)
+    bound = reference.avg_pool(x, **options).bound(dtype)
+    assert_within(y, their_y.detach().numpy(), 2 * bound)
+
+    dy = fill("normal", y.shape, dtype, seed + 1)
+    their_y.backward(torch.from_numpy(dy.copy()))
+    dx = pg.adaptive_avg_pool_backward(dy, shape, **options)
+    bound = reference.avg_pool_backward(dy, shape, **options).bound(dtype)
+    assert_within(dx, theirs.grad.numpy(), 2 * bound)

@@ -7,7 +7,7 @@ from hypothesis import given
 import reference
 import windowed
 from compare import assert_same_bits
-from strategies import avg_cases, cases, fill, max_cases
+from strategies import adaptive_cases, avg_cases, cases, fill, max_cases
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from strategies import avg_cases, cases, fill, max_cases
     ],
 )
 def test_ceil_rule(arguments, out):
-    assert reference.output_size(*arguments, ceil_mode=True) == out
+    assert reference.windows_of(*arguments, ceil_mode=True) == out
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,41 @@ def test_indices_by_hand():
     assert indices.ravel().tolist() == [4, 4, 4, 4]
 
 
+@pytest.mark.parametrize(
+    ("size", "out", "windows"),
+    [
+        (5, 1, [[0, 1, 2, 3, 4]]),
+        (5, 2, [[0, 1, 2], [2, 3, 4]]),
+        (5, 3, [[0, 1], [1, 2, 3], [3, 4]]),
+        (6, 3, [[0, 1], [2, 3], [4, 5]]),
+        (3, 3, [[0], [1], [2]]),
+        (2, 3, [[0], [0, 1], [1]]),
+        (1, 2, [[0], [0]]),
+        (2, 4, [[0], [0], [1], [1]]),
+    ],
+)
+def test_adaptive_windows(size, out, windows):
+    (axis,) = reference.geometry((1, size, 1), output_size=out).axes
+    assert [list(axis.cells(j)) for j in range(out)] == windows
+    assert axis.kernel == max(map(len, windows))
+    taps = [[axis.tap(j, t) for t in range(axis.kernel)] for j in range(out)]
+    assert [[t for t in row if axis.is_real(t)] for row in taps] == windows
+
+
+def test_an_adaptive_axis_may_stay_as_it_is():
+    geo = reference.geometry((1, 5, 6, 1), output_size=(None, 4))
+    assert geo.out == (5, 4)
+    assert geo.kernel == (1, 2)
+
+
+def test_an_adaptive_argmax_counts_taps_in_the_largest_box():
+    # Windows of 1, 2 and 1 columns, so each row of the box has two places.
+    x = np.array([[3.0, 2], [4, 1]]).reshape(1, 2, 2, 1)
+    y, argmax = reference.max_pool(x, output_size=(1, 3))
+    assert y.ravel().tolist() == [4, 4, 2]
+    assert argmax.ravel().tolist() == [2, 2, 0]
+
+
 def test_zeros_take_part():
     x = np.full((1, 2, 2, 1), -1.0)
     y = reference.pool2d_forward(x, 2, stride=2, pad=1)
@@ -190,6 +225,25 @@ def test_windowed_max_is_the_definition(case):
         windowed.max_pool_backward(case.dy, indices, case.shape, layout=case.layout),
         reference.max_pool_backward(case.dy, argmax, case.shape, case.kernel_size, **case.options),
     )
+
+
+@given(case=adaptive_cases(ops=("adaptive_max_pool",), empty=False))
+def test_windowed_adaptive_max_is_the_definition(case):
+    y, argmax = reference.max_pool(case.x, **case.options)
+    fast_y, fast_argmax, indices = windowed.max_pool(case.x, **case.options)
+    assert_same_bits(fast_y, y)
+    assert_same_bits(fast_argmax, argmax)
+    expected = reference.argmax_to_indices(argmax, case.shape, **case.options)
+    assert_same_bits(indices, expected)
+
+
+@given(case=adaptive_cases(ops=("adaptive_avg_pool",), empty=False))
+def test_windowed_adaptive_average_is_the_definition(case):
+    fast = windowed.avg_pool(case.x, **case.options)
+    assert_same_sums(fast, reference.avg_pool(case.x, **case.options))
+    fast = windowed.avg_pool_backward(case.dy, case.shape, **case.options)
+    slow = reference.avg_pool_backward(case.dy, case.shape, **case.options)
+    assert_same_sums(fast, slow)
 
 
 @given(case=avg_cases(empty=False))

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 import reference
 import strategies
 from compare import assert_same_bits
-from hazards import HAZARDS, NAMES
-from strategies import Case, cases, fill, lay_out
+from hazards import ADAPTIVE, ADAPTIVE_NAMES, HAZARDS, NAMES
+from strategies import AdaptiveCase, Case, adaptive_cases, cases, fill, lay_out
 
 # Shrinking would only make a found case prettier, and nobody looks at it.
 REACH = settings(
@@ -35,6 +35,21 @@ def test_hazard_shows_itself(name):
     assert HAZARDS[name].matches(HAZARDS[name].case)
 
 
+@pytest.mark.parametrize("name", ADAPTIVE_NAMES)
+def test_adaptive_strategies_reach(name):
+    case = find(adaptive_cases(), ADAPTIVE[name].matches, settings=REACH)
+    assert ADAPTIVE[name].matches(case)
+    assert ADAPTIVE[name].matches(ADAPTIVE[name].case)
+
+
+@given(case=adaptive_cases())
+def test_adaptive_cases_are_valid_and_cheap(case):
+    geo = case.geometry
+    assert min(geo.out) >= 1
+    planes = case.shape[0] * case.shape[-1 if case.layout == "channels_last" else 1]
+    assert planes * math.prod(geo.out) * geo.taps <= strategies.BUDGET
+
+
 @given(case=cases())
 def test_cases_are_valid_and_cheap(case):
     geo = case.geometry
@@ -44,9 +59,9 @@ def test_cases_are_valid_and_cheap(case):
     assert not (case.ceil_mode and isinstance(case.padding, str))
 
 
-@given(case=cases())
+@given(case=cases() | adaptive_cases())
 def test_repr_pastes(case):
-    pasted = eval(repr(case), {"Case": Case, "np": np})
+    pasted = eval(repr(case), {"Case": Case, "AdaptiveCase": AdaptiveCase, "np": np})
     assert pasted == case
     assert repr(pasted) == repr(case)
 

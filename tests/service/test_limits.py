@@ -55,6 +55,15 @@ HUGE = {
             "kernel_size": 2**15,
         },
     ),
+    "output_size": ("adaptive_avg_pool/forward", {"x": X, "output_size": 10**6}),
+    "output_size_of_one_axis": (
+        "adaptive_max_pool/forward",
+        {"x": X, "output_size": [None, 2**40 + 1], "return_argmax": True},
+    ),
+    "x_shape_of_an_adaptive_average": (
+        "adaptive_avg_pool/backward",
+        {"dy": [[[[1]]]], "x_shape": [1, 2**30, 2**20, 1], "output_size": 1},
+    ),
     "shape_of_flat_data": (
         "max_pool/forward",
         {"x": {"shape": [2**40, 2**40], "dtype": "float32", "data": []}, "kernel_size": 2},

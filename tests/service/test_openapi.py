@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import Parameter
+
 import pytest
 from fastapi.openapi.utils import get_openapi
 
@@ -117,7 +119,8 @@ def test_hyperparameters_come_from_the_registry():
             content = DOCUMENT["paths"][f"/v1/{op}/{action}"]["post"]["requestBody"]["content"]
             schema = content["application/json"]["schema"]
             assert set(operation.parameters) <= set(schema["properties"])
-            assert "kernel_size" in schema["required"]
+            for name, default in operation.parameters.items():
+                assert (name in schema["required"]) == (default is Parameter.empty)
             assert schema["additionalProperties"] is False
 
 

@@ -65,6 +65,18 @@ GEOMETRIES = {
     "dilated_ceil": {"kernel_size": 2, "stride": 2, "dilation": 2, "ceil_mode": True},
     "channels_first": {"kernel_size": 3, "stride": 1, "padding": 1, "layout": "channels_first"},
 }
+ADAPTIVE = {
+    "one_size": {"output_size": 4},
+    "an_axis_is_kept": {"output_size": [3, None]},
+    "more_than_cells": {"output_size": [10, 7]},
+    "adaptive_channels_first": {"output_size": [5, 2], "layout": "channels_first"},
+}
+POOLINGS = [
+    *((op, GEOMETRIES[name]) for op in ("max_pool", "avg_pool") for name in GEOMETRIES),
+    *((f"adaptive_{op}", ADAPTIVE[name]) for op in ("max_pool", "avg_pool") for name in ADAPTIVE),
+]
+IDS = [f"{op}-{name}" for op in ("max_pool", "avg_pool") for name in GEOMETRIES]
+IDS += [f"adaptive_{op}-{name}" for op in ("max_pool", "avg_pool") for name in ADAPTIVE]
 
 
 def data(dtype):
@@ -76,14 +88,12 @@ def data(dtype):
 
 @pytest.mark.parametrize("form", codec.FORMS)
 @pytest.mark.parametrize("dtype", codec.DTYPES)
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
-def test_replies_are_what_local_calls_return(client, op, geometry, dtype, form):
-    parameters = GEOMETRIES[geometry]
+@pytest.mark.parametrize(("op", "parameters"), POOLINGS, ids=IDS)
+def test_replies_are_what_local_calls_return(client, op, parameters, dtype, form):
     x = data(dtype)
     plan = pg.plan(op, x.shape, dtype, **parameters)
     dy = np.random.default_rng(4).normal(size=plan.output_shape).astype(dtype)
-    has_argmax = op == "max_pool"
+    has_argmax = pg.OPERATIONS[op].has_argmax
     common = {**parameters, "dtype": dtype}
     given = as_json(x, form)
 
@@ -202,6 +212,25 @@ def test_a_plan_needs_no_data(client):
     reply = client.post("/v1/avg_pool/plan", json=body | {"dtype": "float64"}).json()
     assert reply["argmax_dtype"] is None
     assert reply["dtype"] == "float64"
+
+
+def test_the_plan_of_an_adaptive_pooling(client):
+    body = {"shape": [2**20, 2**18, 100, 3], "output_size": [7, None]}
+    reply = client.post("/v1/adaptive_max_pool/plan", json=body).json()
+    plan = pg.plan("adaptive_max_pool", body["shape"], output_size=(7, None))
+    assert reply == {
+        "op": "adaptive_max_pool",
+        "input_shape": body["shape"],
+        "output_shape": [2**20, 7, 100, 3],
+        "dtype": "float32",
+        "argmax_dtype": "int32",
+        "kernel_size": [37450, 1],
+        "stride": None,
+        "dilation": [1, 1],
+        "padding": [[0, 0], [0, 0]],
+        "output_bytes": plan.output_bytes,
+        "workspace_bytes": plan.workspace_bytes,
+    }
 
 
 # --------------------------------------------------------------------------------- refused members
@@ -328,6 +357,42 @@ def test_members_that_are_refused(client, name):
     document = problem(reply, 422)
     assert pointers(document) == where
     assert where[0].split("/")[1].split("~")[0] in document["detail"]
+
+
+@pytest.mark.parametrize(
+    ("output_size", "where"),
+    [
+        (None, "/output_size"),
+        (True, "/output_size"),
+        (2.0, "/output_size"),
+        ("2", "/output_size"),
+        ([2, True], "/output_size"),
+        ([2, "2"], "/output_size"),
+        ([[2], 2], "/output_size"),
+        ({}, "/output_size"),
+        (0, "/output_size"),
+        ([None, -1], "/output_size"),
+        ([2], "/output_size"),
+        ([2, None, 2], "/output_size"),
+        (10**400, "/output_size"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("op", ["adaptive_max_pool", "adaptive_avg_pool"])
+def test_output_sizes_that_are_refused(client, op, output_size, where):
+    body = json.dumps({"x": X, "output_size": output_size})
+    document = problem(client.post(f"/v1/{op}/forward", content=body, headers=JSON), 422)
+    assert pointers(document) == [where]
+    assert document["detail"].startswith("output_size: ")
+
+
+@pytest.mark.parametrize("name", ["kernel_size", "stride", "padding", "ceil_mode"])
+def test_an_adaptive_pooling_has_its_own_hyperparameters(client, name):
+    body = {"x": X, "output_size": 1, name: 1}
+    assert pointers(problem(client.post("/v1/adaptive_avg_pool/forward", json=body), 422)) == [
+        f"/{name}"
+    ]
+    problem(client.post("/v1/adaptive_avg_pool/forward", json={"x": X}), 422)
 
 
 def test_an_average_has_no_argmax(client):
