@@ -58,6 +58,9 @@ cdef extern from *:
     typedef mask loose_mask __attribute__((aligned(sizeof(BITS)), may_alias));
 
     #define INLINE static inline __attribute__((always_inline))
+    /* Of the inline functions below too, whose constants choose what is compiled. */
+    #undef CYTHON_INLINE
+    #define CYTHON_INLINE inline __attribute__((always_inline))
     INLINE vec load(const REAL *x) { return *(const loose_vec *)x; }
     INLINE void store(REAL *y, vec v) { *(loose_vec *)y = v; }
     INLINE mask load_bits(const BITS *x) { return *(const loose_mask *)x; }
@@ -120,6 +123,23 @@ cdef extern from *:
         return v;
     }
 
+    /* Four rows of four elements, the rows some elements apart, to columns. */
+    INLINE void turn(const REAL *x, Py_ssize_t gap, REAL *y, Py_ssize_t step) {
+    #if defined(__SSE2__)
+        if (sizeof(REAL) == 4) {
+            __m128 a = _mm_loadu_ps((const float *)x), b = _mm_loadu_ps((const float *)(x + gap));
+            __m128 c = _mm_loadu_ps((const float *)(x + 2 * gap));
+            __m128 d = _mm_loadu_ps((const float *)(x + 3 * gap));
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            _mm_storeu_ps((float *)y, a), _mm_storeu_ps((float *)(y + step), b);
+            _mm_storeu_ps((float *)(y + 2 * step), c), _mm_storeu_ps((float *)(y + 3 * step), d);
+            return;
+        }
+    #endif
+        for (int i = 0; i < 4; i++)
+            for (int j = 0; j < 4; j++) y[i * step + j] = x[j * gap + i];
+    }
+
     #define poolgrad_fetch_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
     """
     ctypedef real vec
@@ -142,6 +162,7 @@ cdef extern from *:
     vec maximum(vec v, vec best) noexcept nogil
     mask widen_bytes(const unsigned char *x) noexcept nogil
     mask widen_ints(const int *x) noexcept nogil
+    void turn(const real *x, Py_ssize_t gap, real *y, Py_ssize_t step) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
 
 from libc.stdlib cimport free, malloc
@@ -183,10 +204,16 @@ cdef enum:
     MEAN            # whether results are divided by their windows' divisors
     ADJOINT         # whether the source is, instead
     SCATTER         # gradient of a maximum: whether windows look for cells, else cells for windows
-    SLAB            # the same: rows of windows whose argmax is found at a time
+    SLAB            # the same: windows, times channels, whose argmax is found at a time
+    SLAB_DEPTH
+    SLAB_HEIGHT
+    SLAB_WIDTH
     STAGE           # elements of the workspace for copied rows
     WORK            # elements of the workspace for reduced rows
     LINE            # elements of one row
+    TOGETHER        # planes that are made as channels of one, 16 at a time; or 0
+    CELLS_IN        # then, cells of a plane of the source, and of the result
+    CELLS_OUT
     ROWS            # the most windows, or cells, that a tile needs of an axis
     AXES            # from here on, for each axis: the fields below
 
@@ -255,6 +282,7 @@ cdef struct Target:
     Py_ssize_t depth
     Py_ssize_t height
     Py_ssize_t cell
+    bint kept               # whether y is; else there is room for one row
 
 cdef struct Spot:
     # An argmax, from some plane, depth and height on.
@@ -312,10 +340,13 @@ cdef inline void fold(
 
 
 cdef inline void box_chunk(
-    Kind kind, bint exact, int vectors, const real *x, Py_ssize_t at, const Box *b, real *y,
-    bits *places
+    Kind kind, bint exact, int vectors, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    const real *x, Py_ssize_t at, const Box *b, real *y, bits *places
 ) noexcept nogil:
-    """As `box`, for so many vectors, whose results stay in registers until they are stored."""
+    """As `box`, for so many vectors, whose results stay in registers until they are stored.
+
+    The counts are the box's, apart so that they can be constants to the compiler.
+    """
     cdef vec[4] best
     cdef mask[4] kept
     cdef Py_ssize_t d, h, w = 1, place, i
@@ -334,11 +365,11 @@ cdef inline void box_chunk(
             kept[u] = splat_bits(<bits>b.place)
             if b.carried != NULL:
                 kept[u] = kept[u] + load_bits(b.carried + at + u * LANES)
-    for d in range(b.count[0]):
+    for d in range(deep):
         row = plane
-        for h in range(b.count[1]):
+        for h in range(high):
             cell = row + w * b.pitch[2]
-            while w < b.count[2]:
+            while w < wide:
                 if kind != MAX and kind != SUM:
                     place = b.place + d * b.hop[0] + h * b.hop[1] + w * b.hop[2]
                     place_of = splat_bits(<bits>place)
@@ -439,13 +470,32 @@ cdef inline void box_as(
         for i in range(n):
             box_element(kind, exact, x, i, b, y, places)
         return
+    if b.count[0] != 1:
+        box_vectors(kind, exact, b.count[0], b.count[1], b.count[2], x, b, n, y, places)
+    elif b.count[1] == 1 and b.count[2] == 1:
+        box_vectors(kind, exact, 1, 1, 1, x, b, n, y, places)
+    elif b.count[1] == 1 and b.count[2] == 4:
+        box_vectors(kind, exact, 1, 1, 4, x, b, n, y, places)
+    elif b.count[1] == 2 and b.count[2] == 2:
+        box_vectors(kind, exact, 1, 2, 2, x, b, n, y, places)
+    elif b.count[1] == 3 and b.count[2] == 3:
+        box_vectors(kind, exact, 1, 3, 3, x, b, n, y, places)
+    else:
+        box_vectors(kind, exact, 1, b.count[1], b.count[2], x, b, n, y, places)
+
+
+cdef inline void box_vectors(
+    Kind kind, bint exact, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    cdef Py_ssize_t i = 0
     while i + 4 * LANES <= n:
-        box_chunk(kind, exact, 4, x, i, b, y, places)
+        box_chunk(kind, exact, 4, deep, high, wide, x, i, b, y, places)
         i += 4 * LANES
     while i < n:
         # The last vector may overlap the one before, and make some elements twice.
         i = min(i, n - LANES)
-        box_chunk(kind, exact, 1, x, i, b, y, places)
+        box_chunk(kind, exact, 1, deep, high, wide, x, i, b, y, places)
         i += LANES
 
 
@@ -523,12 +573,11 @@ cdef inline Py_ssize_t first_tap(const Py_ssize_t *taps, Py_ssize_t o) noexcept 
     return first
 
 
-cdef inline Window clip(const Py_ssize_t *taps, Py_ssize_t o) noexcept nogil:
-    """Return the taps of window `o` that lie inside the axis."""
-    cdef Py_ssize_t at, many
-    cdef const Py_ssize_t *row = look_up(taps, o, &at, &many)
-    cdef Py_ssize_t step = row[STRIDE], size = row[SIZE], front = 0
-    cdef Window window
+cdef inline void cut_off(
+    Py_ssize_t at, Py_ssize_t many, Py_ssize_t step, Py_ssize_t size, Window *window
+) noexcept nogil:
+    """Write which of a window's taps lie inside the axis."""
+    cdef Py_ssize_t front = 0
     if at < 0:
         front = min((step - 1 - at) // step, many)
     if at + (many - 1) * step >= size:
@@ -537,10 +586,18 @@ cdef inline Window clip(const Py_ssize_t *taps, Py_ssize_t o) noexcept nogil:
     window.count = max(0, many - front)
     window.step = step
     window.first = window.place = front
+
+
+cdef inline Window clip(const Py_ssize_t *taps, Py_ssize_t o) noexcept nogil:
+    """Return the taps of window `o` that lie inside the axis."""
+    cdef Py_ssize_t at, many
+    cdef const Py_ssize_t *row = look_up(taps, o, &at, &many)
+    cdef Window window
+    cut_off(at, many, row[STRIDE], row[SIZE], &window)
     return window
 
 
-cdef void unfold(
+cdef bint unfold(
     const Py_ssize_t *program,
     int axis,
     Py_ssize_t low,
@@ -549,23 +606,48 @@ cdef void unfold(
     bint covering,       # whether windows are cells, and their taps the windows that cover them
     Space *space,        # OUT: windows, needed, low, high
 ) noexcept nogil:
-    """Write the taps of windows `low` .. `high` - 1 of an axis, and which cells they use."""
+    """Write the taps of windows `low` .. `high` - 1 of an axis, and which cells they use.
+
+    Return whether none of them was clipped.
+    """
     cdef const Py_ssize_t *taps = program + program[AXES + axis * AXIS_FIELDS + TAPS_AT]
     cdef const Py_ssize_t *field = program + AXES + axis * AXIS_FIELDS
+    cdef const Py_ssize_t *row = taps
     cdef Window *window = space.windows[axis]
-    cdef Py_ssize_t o, k, least = 0, most = 0
+    cdef Py_ssize_t o, k, first, many, moved = 0, least = 0, most = 0, period = taps[PERIOD]
+    cdef Py_ssize_t number = 0
+    cdef bint whole = True
+    if taps[PARTS] == 1:
+        number = low % period
+        moved = low // period * taps[ADVANCE]
     for o in range(low, high):
-        if padded:
-            window.step = look_up(taps, o, &window.start, &window.count)[STRIDE]
-            window.first = window.place = 0
+        if taps[PARTS] != 1:
+            look_up(taps, o, &first, &many)
         else:
-            window[0] = clip(taps, o)
+            # As `look_up` finds them, without its divisions.
+            row = taps + number * COLUMNS
+            first, many = row[BASE] + moved, row[TAPS]
+            number += 1
+            if number == period:
+                number = 0
+                moved += taps[ADVANCE]
+        cut_off(first, many, row[STRIDE], row[SIZE], window)
+        if axis == 2 and window.count == 0:
+            space.empty = True
+        if window.count != many:
+            whole = False
+        if padded:
+            window.start, window.count = first, many
+            window.first = window.place = 0
         window.hop = 1
         if window.count:
             if covering:
                 # Which tap of its first window the cell is; of later windows, it is an earlier one.
-                window.place = (o + field[BEFORE] - window.start * field[EVERY]) // field[APART]
-                window.hop = -(window.step * field[EVERY] // field[APART])
+                window.place = o + field[BEFORE] - window.start * field[EVERY]
+                window.hop = -window.step * field[EVERY]
+                if field[APART] != 1:
+                    window.place //= field[APART]
+                    window.hop = -(-window.hop // field[APART])
             if most == least == 0 or window.start < least:
                 least = window.start
             most = max(most, window.start + (window.count - 1) * window.step + 1)
@@ -578,6 +660,7 @@ cdef void unfold(
             window = space.windows[axis] + o
             for k in range(window.count):
                 space.needed[axis][window.start + k * window.step - least] = 1
+    return whole
 
 
 cdef void count_taps(
@@ -667,15 +750,27 @@ cdef void spread(
             for c in range(3):
                 y[i * step + c] = x[i * gap + c]
     else:
-        for i in range(cells):
+        i = 0
+        if channels < 16 and step == channels:
+            # A copy of fixed length is quicker. What it writes too much, the next ones write over.
+            while i + 16 // channels < cells:
+                memcpy(y + i * step, x + i * gap, 16 * sizeof(element))
+                i += 1
+        while i < cells:
             memcpy(y + i * step, x + i * gap, channels * sizeof(element))
+            i += 1
+
+
+cdef inline real blank(Kind kind) noexcept nogil:
+    """Return what changes no result: adding 0 would change -0."""
+    return <real>-0.0 if kind >= SUM else -INFINITY
 
 
 cdef void fill(Kind kind, Py_ssize_t n, real *y, bits *places) noexcept nogil:
-    """Write what a window without taps gives."""
+    """Write a row of padding."""
     cdef Py_ssize_t i
     for i in range(n):
-        y[i] = 0 if kind >= SUM else -INFINITY
+        y[i] = blank(kind)
     if kind == ARGMAX:
         memset(places, 0, n * sizeof(bits))
 
@@ -934,7 +1029,6 @@ cdef bint prepare(
     cdef Py_ssize_t channels = program[CHANNELS]
     cdef Py_ssize_t low = max(0, space.low[2]), high = min(width, space.high[2]), c
     cdef Py_ssize_t front = low - space.low[2], back = space.high[2] - high
-    cdef real blank = 0 if kind >= SUM else -INFINITY
     cdef const real *source = (
         x + (((plane * depth + d) * height + h) * width + low) * channels + tile.channel
     )
@@ -945,10 +1039,10 @@ cdef bint prepare(
             stage_which(tile, plane, d, h, low, high, front, back, stage - space.stage, space)
         if high <= low:  # windows in the padding only
             for c in range((space.high[2] - space.low[2]) * tile.channels):
-                stage[c] = blank
+                stage[c] = blank(kind)
             return True
         for c in range(front * tile.channels):
-            stage[c] = blank
+            stage[c] = blank(kind)
         stage += front * tile.channels
         if program[ADJOINT]:
             divide(source, channels, space.counts[0][d - space.low[0]]
@@ -960,7 +1054,7 @@ cdef bint prepare(
             spread(source, channels, high - low, tile.channels, stage, tile.channels)
         stage += (high - low) * tile.channels
         for c in range(back * tile.channels):
-            stage[c] = blank
+            stage[c] = blank(kind)
         stage -= (high - low) * tile.channels
         return kind >= SUM or plain(stage, (high - low) * tile.channels)
     row[0] = source
@@ -1011,6 +1105,14 @@ cdef void finish(
         divide(target.y + at, target.cell, space.counts[0][d - tile.low[0]]
                * space.counts[1][h - tile.low[1]], space.counts[2], width, tile.channels,
                target.y + at, target.cell)
+    # What was found in windows without taps means nothing.
+    empty = not (space.windows[0][d - tile.low[0]].count
+                 and space.windows[1][h - tile.low[1]].count)
+    if kind == SUM and (empty or space.empty):
+        for w in range(width):
+            if empty or clip_at(program, 2, tile.low[2] + w).count == 0:
+                for c in range(tile.channels):
+                    target.y[at + w * target.cell + c] = 0
     if kind != ARGMAX:
         return
     argmax = <index *>target.argmax + at
@@ -1021,20 +1123,26 @@ cdef void finish(
         for w in range(width):
             for c in range(tile.channels):
                 argmax[w * target.cell + c] = <index>places[w * tile.channels + c]
-    # What was found in windows without taps means nothing.
-    empty = not (space.windows[0][d - tile.low[0]].count
-                 and space.windows[1][h - tile.low[1]].count)
-    if not empty and not space.empty:
-        return
-    for w in range(width):
-        if empty or clip_at(program, 2, tile.low[2] + w).count == 0:
-            for c in range(tile.channels):
-                argmax[w * target.cell + c] = <index>-1
+    if empty or space.empty:
+        for w in range(width):
+            if empty or clip_at(program, 2, tile.low[2] + w).count == 0:
+                for c in range(tile.channels):
+                    argmax[w * target.cell + c] = <index>-1
 
 
 cdef inline Window clip_at(const Py_ssize_t *program, int axis, Py_ssize_t o) noexcept nogil:
     """Return the taps of a window that lie inside an axis."""
     return clip(program + program[AXES + axis * AXIS_FIELDS + TAPS_AT], o)
+
+
+cdef inline real *row_in(const Target *target, Py_ssize_t at) noexcept nogil:
+    """Return where a row of results goes."""
+    return target.y + at if target.kept else target.y
+
+
+cdef inline Py_ssize_t pitch_in(const Target *target, const Tile *tile) noexcept nogil:
+    """Return how many elements there are from cell to cell of it."""
+    return target.cell if target.kept else tile.channels
 
 
 cdef void emit(
@@ -1049,15 +1157,17 @@ cdef void emit(
 ) noexcept nogil:
     """Make a row of results out of reduced rows."""
     cdef Py_ssize_t width = tile.high[2] - tile.low[2], w
+    cdef Py_ssize_t pitch = pitch_in(target, tile)
+    cdef real *y = row_in(target, at)
     cdef Box cell
-    if target.cell == tile.channels:
-        box(kind, exact, x, b, width * tile.channels, target.y + at, places)
+    if pitch == tile.channels:
+        box(kind, exact, x, b, width * tile.channels, y, places)
         return
     cell = b[0]
     for w in range(width):
-        box(kind, exact, x, &cell, tile.channels, target.y + at, places)
+        box(kind, exact, x, &cell, tile.channels, y, places)
         x += tile.channels
-        at += target.cell
+        y += pitch
         places += tile.channels
         if cell.carried != NULL:
             cell.carried += tile.channels
@@ -1280,7 +1390,7 @@ cdef bint reduce_plane(
                 if kind >= ROUTE_BYTES:
                     b.which = which + i * space.which.item
                 sweep(kind, exact, program, rows.x + i, rows.pitch, &b, tile.channels, out, space,
-                      target.y + at, target.cell, places)
+                      row_in(target, at), pitch_in(target, tile), places)
             finish(kind, program, places, tile, target, plane, d, h, space, argmax)
     return True
 
@@ -1290,42 +1400,37 @@ cdef void set_up(
 ) noexcept nogil:
     """Unfold the windows of a tile, unless those of the last tile will do."""
     cdef int axis
-    cdef Py_ssize_t w, low, high, first, many
-    cdef bint padded = program[PADDED] and not exact, regular
-    cdef Window *window
-    cdef const Py_ssize_t *taps
+    cdef Py_ssize_t w, low, high
+    cdef bint padded = program[PADDED] and not exact, whole = False
+    cdef const Py_ssize_t *taps = NULL
     for axis in range(3):
         low, high = tile.low[axis], tile.high[axis]
         if (
             space.done_low[axis] == low and space.done_high[axis] == high
             and (axis < 2 or space.done_exact == exact)
         ):
+            if axis == 2:
+                return
             continue
         space.done_low[axis], space.done_high[axis] = low, high
-        unfold(program, axis, low, high, padded and axis == 2, covering, space)
+        if axis == 2:
+            space.empty = False
+        whole = unfold(program, axis, low, high, padded and axis == 2, covering, space)
+        taps = program + program[AXES + axis * AXIS_FIELDS + TAPS_AT]
         if program[MEAN]:
             count_taps(program, axis, low, high, space.counts[axis])
         elif program[ADJOINT]:
-            taps = program + program[AXES + axis * AXIS_FIELDS + TAPS_AT]
             count_taps(program, axis, max(0, space.low[axis]),
                        min(taps[SIZE], space.high[axis]),
                        space.counts[axis] + max(0, -space.low[axis]))
-        if axis == 2:
-            space.done_exact = exact
-            space.empty = False
-            for w in range(low, high):
-                space.empty = space.empty or clip_at(program, 2, w).count == 0
-            # Windows count from the first cell that is used, or from the row's, not copied.
-            taps = program + program[AXES + 2 * AXIS_FIELDS + TAPS_AT]
-            regular = taps[PARTS] == 1
-            for w in range(high - low):
-                window = space.windows[2] + w
-                window.start -= max(0, space.low[2]) if not padded else space.low[2]
-                if not padded:
-                    look_up(taps, low + w, &first, &many)
-                    regular = regular and window.first == 0 and window.count == many
-            find_segments(program, low, high - low, regular and (
-                padded or program[CHANNELS] < LANES), space)
+    space.done_exact = exact
+    # Windows count from the first cell that is used, or from the row's, not copied.
+    for w in range(tile.high[2] - tile.low[2]):
+        space.windows[2][w].start -= space.low[2] if padded else max(0, space.low[2])
+    find_segments(
+        program, tile.low[2], tile.high[2] - tile.low[2],
+        taps[PARTS] == 1 and (padded or whole and program[CHANNELS] < LANES), space,
+    )
 
 
 cdef inline bint next_piece(
@@ -1363,7 +1468,7 @@ cdef void reduce_tile(
                     (piece.low[0] - tile.low[0]) * target.depth
                     + (piece.low[1] - tile.low[1]) * target.height
                 )
-                there.y = target.y + at
+                there.y = row_in(target, at)
                 there.argmax = <index *>target.argmax + at
                 set_up(program, &piece, True, False, space)
                 reduce_plane(kind, True, program, x, &piece, &there, plane, space, argmax)
@@ -1375,14 +1480,21 @@ cdef inline bint take(
     Tile *tile,                        # OUT
 ) noexcept nogil:
     """Take the next tile of a result; False when none is left."""
-    cdef Py_ssize_t axis, many, at, size, windows
+    cdef Py_ssize_t axis, k, many, at, size, windows
     cdef Py_ssize_t i = poolgrad_fetch_add(ticket, 1)
-    # Channels vary fastest, planes slowest: neighbouring tiles are neighbours in memory.
+    # Channels vary fastest: neighbouring tiles are neighbours in memory. The part of the width varies
+    # slowest, since its windows, which are many, are unfolded anew for each.
     many = (program[CHANNELS] + program[TILE_CHANNELS] - 1) // program[TILE_CHANNELS]
     tile.channel = i % many * program[TILE_CHANNELS]
     tile.channels = min(program[TILE_CHANNELS], program[CHANNELS] - tile.channel)
     i //= many
-    for axis in range(2, -1, -1):
+    for k in range(3):
+        axis = 1 - k if k < 2 else 2
+        if axis == 2:
+            many = (program[PLANES] + program[GROUP] - 1) // program[GROUP]
+            tile.plane = i % many * program[GROUP]
+            tile.planes = min(program[GROUP], program[PLANES] - tile.plane)
+            i //= many
         size = program[TILE_DEPTH + axis]
         windows = (program + program[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
         many = (windows + size - 1) // size
@@ -1390,9 +1502,7 @@ cdef inline bint take(
         tile.low[axis] = at
         tile.high[axis] = min(at + size, windows)
         i //= many
-    tile.plane = i * program[GROUP]
-    tile.planes = min(program[GROUP], program[PLANES] - tile.plane)
-    return tile.plane < program[PLANES]
+    return i == 0
 
 
 cdef inline void *part(char **at, Py_ssize_t size) noexcept nogil:
@@ -1438,6 +1548,107 @@ cdef void *lay_out(
     return block
 
 
+ctypedef fused item:
+    real
+    unsigned char
+    int
+
+cdef enum:
+    MOST_TOGETHER = 16
+
+
+cdef void put_together(
+    const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y
+) noexcept nogil:
+    """Copy planes to the channels of one plane, and 0 to the channels that are left."""
+    cdef Py_ssize_t c, k = 0
+    while k < MOST_TOGETHER:
+        c = 0
+        if k + 4 <= planes:
+            if item is real:
+                while c + 4 <= cells:
+                    turn(x + k * cells + c, cells, y + c * MOST_TOGETHER + k, MOST_TOGETHER)
+                    c += 4
+            while c < cells:
+                y[c * MOST_TOGETHER + k] = x[k * cells + c]
+                y[c * MOST_TOGETHER + k + 1] = x[(k + 1) * cells + c]
+                y[c * MOST_TOGETHER + k + 2] = x[(k + 2) * cells + c]
+                y[c * MOST_TOGETHER + k + 3] = x[(k + 3) * cells + c]
+                c += 1
+            k += 4
+        else:
+            for c in range(cells):
+                y[c * MOST_TOGETHER + k] = x[k * cells + c] if k < planes else <item>0
+            k += 1
+
+
+cdef void take_apart(
+    const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y
+) noexcept nogil:
+    """Copy the channels of one plane to planes."""
+    cdef Py_ssize_t c, k = 0
+    while k < planes:
+        c = 0
+        if k + 4 <= planes:
+            if item is real:
+                while c + 4 <= cells:
+                    turn(x + c * MOST_TOGETHER + k, MOST_TOGETHER, y + k * cells + c, cells)
+                    c += 4
+            while c < cells:
+                y[k * cells + c] = x[c * MOST_TOGETHER + k]
+                y[(k + 1) * cells + c] = x[c * MOST_TOGETHER + k + 1]
+                y[(k + 2) * cells + c] = x[c * MOST_TOGETHER + k + 2]
+                y[(k + 3) * cells + c] = x[c * MOST_TOGETHER + k + 3]
+                c += 1
+            k += 4
+        else:
+            for c in range(cells):
+                y[k * cells + c] = x[c * MOST_TOGETHER + k]
+            k += 1
+
+
+cdef inline bint next_group(
+    Py_ssize_t *ticket, const Py_ssize_t *program, Py_ssize_t *first, Py_ssize_t *planes
+) noexcept nogil:
+    """Take the next planes that are made together; False when none are left."""
+    first[0] = poolgrad_fetch_add(ticket, 1) * MOST_TOGETHER
+    planes[0] = min(program[TOGETHER] - first[0], MOST_TOGETHER)
+    return planes[0] > 0
+
+
+cdef void reduce_tiles(
+    Kind kind,
+    const Py_ssize_t *p,               # IN: the program
+    const real *x,                     # IN
+    real *y,                           # OUT
+    index *argmax,                     # OUT, ARGMAX; else only its type is used
+    Py_ssize_t *ticket,                # INOUT
+    Space *space,
+) noexcept nogil:
+    """Make tile after tile of a result until none is left."""
+    cdef Tile tile
+    cdef Target target
+    cdef Py_ssize_t row
+    describe(p, &target)
+    while take(ticket, p, &tile):
+        row = (
+            tile.plane * target.plane + tile.low[0] * target.depth
+            + tile.low[1] * target.height + tile.low[2] * target.cell + tile.channel
+        )
+        target.y = y + row
+        target.argmax = argmax + row
+        reduce_tile(kind, p, x, &tile, &target, space, <index>0)
+
+
+cdef void describe(const Py_ssize_t *p, Target *target) noexcept nogil:
+    """Write how a program's result lies in memory."""
+    target.cell = p[CHANNELS]
+    target.height = (p + p[AXES + 2 * AXIS_FIELDS + TAPS_AT])[WINDOWS] * target.cell
+    target.depth = (p + p[AXES + AXIS_FIELDS + TAPS_AT])[WINDOWS] * target.height
+    target.plane = (p + p[AXES + TAPS_AT])[WINDOWS] * target.depth
+    target.kept = True
+
+
 cdef bint reduce(
     Kind kind,
     const Py_ssize_t *p,               # IN: the program
@@ -1446,29 +1657,36 @@ cdef bint reduce(
     index *argmax,                     # OUT, ARGMAX; else only its type is used
     Py_ssize_t *ticket,                # INOUT: shared by the threads
 ) noexcept nogil:
-    """Make tile after tile of a result until none is left; False if there is no memory."""
-    cdef Tile tile
-    cdef Target target
+    """Make a result, or a thread's share of it; False if there is no memory."""
     cdef Space space
-    cdef Py_ssize_t height, width, row
+    cdef Py_ssize_t first, planes, inner
+    cdef Py_ssize_t n = p[CELLS_IN], m = p[CELLS_OUT]
+    cdef real *together = NULL
+    cdef real *result
+    cdef index *which
     cdef void *block = lay_out(p, kind == ARGMAX, 0, &space)
-    if block == NULL:
-        return False
-    width = (p + p[AXES + 2 * AXIS_FIELDS + TAPS_AT])[WINDOWS]
-    height = (p + p[AXES + AXIS_FIELDS + TAPS_AT])[WINDOWS]
-    target.cell = p[CHANNELS]
-    target.height = width * target.cell
-    target.depth = height * target.height
-    target.plane = (p + p[AXES + TAPS_AT])[WINDOWS] * target.depth
-    while take(ticket, p, &tile):
-        row = (
-            tile.plane * target.plane + tile.low[0] * target.depth
-            + tile.low[1] * target.height + tile.low[2] * target.cell + tile.channel
+    if p[TOGETHER]:
+        together = <real *>malloc(
+            (n + m) * MOST_TOGETHER * sizeof(real) + m * MOST_TOGETHER * sizeof(index)
         )
-        target.y = y + row
-        target.argmax = argmax + row
-        reduce_tile(kind, p, x, &tile, &target, &space, <index>0)
+    if block == NULL or p[TOGETHER] and together == NULL:
+        free(block)
+        free(together)
+        return False
+    if not p[TOGETHER]:
+        reduce_tiles(kind, p, x, y, argmax, ticket, &space)
+    else:
+        result = together + n * MOST_TOGETHER
+        which = <index *>(result + m * MOST_TOGETHER)
+        while next_group(ticket, p, &first, &planes):
+            put_together(x + first * n, n, planes, together)
+            inner = 0
+            reduce_tiles(kind, p, together, result, which, &inner, &space)
+            take_apart(result, m, planes, y + first * m)
+            if kind == ARGMAX:
+                take_apart(which, m, planes, argmax + first * m)
     free(block)
+    free(together)
     return True
 
 
@@ -1538,6 +1756,30 @@ cdef inline void add_at(
                 dx[at] += dy[i]
 
 
+cdef inline void add_along(
+    real *dx, const int *offsets, const index *which, const real *dy, Py_ssize_t n, Py_ssize_t step,
+    bint all_in, Py_ssize_t base, Py_ssize_t low, Py_ssize_t high
+) noexcept nogil:
+    """As `add_at`, for neighbouring windows, which often have the same largest element.
+
+    To add to memory what has just been written there takes several times as long as to a register.
+    """
+    cdef Py_ssize_t i, at, last = -1
+    cdef real sum = 0
+    for i in range(n):
+        if which[i] != <index>-1:
+            at = base + i * step + offsets[which[i]]
+            if all_in or low <= at < high:
+                if at != last:
+                    if last >= 0:
+                        dx[last] = sum
+                    sum = dx[at]
+                    last = at
+                sum = sum + dy[i]
+    if last >= 0:
+        dx[last] = sum
+
+
 cdef void scatter(
     const Py_ssize_t *program,
     const Py_ssize_t *forward,         # IN: the program of the windows
@@ -1548,7 +1790,8 @@ cdef void scatter(
     Py_ssize_t[3] least,               # IN: the windows that may reach it
     Py_ssize_t[3] most,
     Py_ssize_t plane,
-    real *dx,                          # OUT: the array
+    bint clear,                        # whether this is the first time
+    real *dx,                          # INOUT: the array
     index _index,
 ) noexcept nogil:
     """Add each window's gradient where its argmax points."""
@@ -1568,9 +1811,9 @@ cdef void scatter(
     first = ((tile.low[0] * cells[1] + tile.low[1]) * cells[2] + tile.low[2]) * channels
     last = ((((tile.high[0] - 1) * cells[1] + tile.high[1] - 1) * cells[2]) + tile.high[2]) \
         * channels
-    if tile.channels == channels:
+    if clear and tile.channels == channels:
         memset(dx + first, 0, (last - first) * sizeof(real))
-    else:
+    elif clear:
         for at in range((last - first) // channels):
             memset(dx + first + at * channels, 0, tile.channels * sizeof(real))
     for d in range(least[0], most[0]):
@@ -1588,11 +1831,11 @@ cdef void scatter(
                 base = high + taps[2][BASE] + least[2] * taps[2][ADVANCE]
                 n = most[2] - least[2]
                 if all_in:
-                    add_at(dx, offsets, argmax + least[2], gradient + least[2], n,
-                           taps[2][ADVANCE], True, base, 0, 0)
+                    add_along(dx, offsets, argmax + least[2], gradient + least[2], n,
+                              taps[2][ADVANCE], True, base, 0, 0)
                 else:
-                    add_at(dx, offsets, argmax + least[2], gradient + least[2], n,
-                           taps[2][ADVANCE], False, base, first, last)
+                    add_along(dx, offsets, argmax + least[2], gradient + least[2], n,
+                              taps[2][ADVANCE], False, base, first, last)
                 continue
             for w in range(least[2], most[2]):
                 base = (high + first_tap(taps[2], w)) * channels
@@ -1612,7 +1855,6 @@ cdef void search(
     Py_ssize_t[3] most,
     Py_ssize_t plane,
     Space *space,
-    real *y,                           # WORK: as many windows
     index *argmax,                     # OUT: of so many windows
     Spot *which,                       # OUT: how it lies
 ) noexcept nogil:
@@ -1624,6 +1866,7 @@ cdef void search(
     target.height = (most[2] - least[2]) * target.cell
     target.depth = (most[1] - least[1]) * target.height
     target.plane = 0
+    target.y, target.kept = space.lines + 3 * space.line, False
     which.at = <const char *>argmax
     which.item = sizeof(index)
     which.origin[0], which.origin[1], which.origin[2] = plane, least[0], least[1]
@@ -1645,9 +1888,13 @@ cdef void search(
                     + (piece.low[1] - least[1]) * target.height
                     + (piece.low[2] - least[2]) * target.cell
                 )
-                target.y = y + at
-                target.argmax = argmax + at
-                reduce_tile(ARGMAX, forward, x, &piece, &target, space, <index>0)
+                piece.channel, piece.channels = tile.channel, 0
+                while piece.channel + piece.channels < tile.channel + tile.channels:
+                    piece.channel += piece.channels
+                    piece.channels = min(forward[TILE_CHANNELS],
+                                         tile.channel + tile.channels - piece.channel)
+                    target.argmax = argmax + at + piece.channel - tile.channel
+                    reduce_tile(ARGMAX, forward, x, &piece, &target, space, <index>0)
     # Elements count from the first window of the row.
     which.at -= least[2] * which.cell * which.item
 
@@ -1678,6 +1925,76 @@ cdef int *offsets_of(const Py_ssize_t *forward) noexcept nogil:
     return offsets
 
 
+cdef void route_tiles(
+    const Py_ssize_t *p,               # IN: the program of dx
+    const Py_ssize_t *f,               # IN: the program of y
+    const int *offsets,                # IN, SCATTER
+    const real *dy,                    # IN
+    const real *x,                     # IN: to find the argmax again; or NULL
+    const index *saved,                # IN: the argmax; or NULL
+    real *dx,                          # OUT
+    Py_ssize_t *ticket,                # INOUT
+    Space *space,
+    Space *again,                      # WORK: the same for the program of y
+    index *slab,                       # WORK
+) noexcept nogil:
+    """Make tile after tile of dx until none is left."""
+    cdef Tile tile, one, band, piece
+    cdef Target target
+    cdef Spot *which = &space.which
+    cdef Py_ssize_t axis, plane
+    cdef Py_ssize_t[3] windows
+    cdef Py_ssize_t[3] least
+    cdef Py_ssize_t[3] most
+    cdef Kind kind = ROUTE_BYTES if sizeof(index) == 1 else ROUTE_INTS
+    describe(p, &target)
+    target.argmax = NULL
+    which.item = sizeof(index)
+    which.cell = p[CHANNELS]
+    for axis in range(3):
+        windows[axis] = (f + f[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
+        which.origin[axis] = 0
+    which.pitch[2] = windows[2] * p[CHANNELS]
+    which.pitch[1] = windows[1] * which.pitch[2]
+    which.pitch[0] = windows[0] * which.pitch[1]
+    while take(ticket, p, &tile):
+        one = tile
+        one.planes = 1
+        for plane in range(tile.plane, tile.plane + tile.planes):
+            set_up(p, &tile, False, not p[SCATTER], space)
+            for axis in range(3):
+                least[axis] = max(0, space.low[axis])
+                most[axis] = min(windows[axis], space.high[axis])
+            if x == NULL:
+                which.at = <const char *>(saved + tile.channel)
+            if not p[SCATTER]:
+                if x != NULL:
+                    search(f, x, &tile, least, most, plane, again, slab, which)
+                one.plane = plane
+                target.y = dx + (
+                    plane * target.plane + tile.low[0] * target.depth
+                    + tile.low[1] * target.height + tile.low[2] * target.cell + tile.channel
+                )
+                reduce_plane(kind, False, p, dy, &one, &target, plane, space, <index>0)
+            elif x == NULL:
+                scatter(p, f, offsets, dy, which, &tile, least, most, plane, True, dx, <index>0)
+            else:
+                # As many windows at a time as there is room for, in ascending order.
+                scatter(p, f, offsets, dy, which, &tile, least, least, plane, True, dx, <index>0)
+                for axis in range(3):
+                    band.low[axis], band.high[axis] = least[axis], most[axis]
+                piece = band
+                piece.high[0] = least[0]
+                while next_piece(&band, 0, p[SLAB_DEPTH], &piece):
+                    piece.high[1] = least[1]
+                    while next_piece(&band, 1, p[SLAB_HEIGHT], &piece):
+                        piece.high[2] = least[2]
+                        while next_piece(&band, 2, p[SLAB_WIDTH], &piece):
+                            search(f, x, &tile, piece.low, piece.high, plane, again, slab, which)
+                            scatter(p, f, offsets, dy, which, &tile, piece.low, piece.high, plane,
+                                    False, dx, <index>0)
+
+
 def max_backward(
     const Py_ssize_t[::1] program,     # IN: of dx
     const Py_ssize_t[::1] forward,     # IN: of y
@@ -1687,94 +2004,118 @@ def max_backward(
     real[::1] dx,                      # OUT
     Py_ssize_t[::1] ticket,            # INOUT (1), shared by the threads; None: there are none
 ):
-    """Make tile after tile of dx until none is left; False if there is no memory."""
-    cdef Tile tile, one
-    cdef Target target
+    """Make dx, or a thread's share of it; False if there is no memory."""
     cdef Space space, again
-    cdef Py_ssize_t first = 0, axis, plane
-    cdef Py_ssize_t *next_tile = &first
-    cdef Py_ssize_t[3] shape
-    cdef Py_ssize_t[3] windows
-    cdef Py_ssize_t[3] least
-    cdef Py_ssize_t[3] most
+    cdef Py_ssize_t alone = 0, inner, first, planes
+    cdef Py_ssize_t *next_tile = &alone if ticket is None else &ticket[0]
     cdef const Py_ssize_t *p = &program[0]
     cdef const Py_ssize_t *f = &forward[0]
-    cdef const real *source = NULL
-    cdef Kind kind = ROUTE_BYTES if sizeof(index) == 1 else ROUTE_INTS
+    cdef Py_ssize_t n = p[CELLS_IN], m = p[CELLS_OUT]
+    cdef const real *source = NULL if x is None else &x[0]
+    cdef const index *given = NULL if saved is None else &saved[0]
     cdef void *block = NULL
     cdef void *again_block = NULL
     cdef int *offsets = NULL
-    cdef real *slab_y = NULL
-    cdef index *slab_argmax = NULL
+    cdef index *slab = NULL
+    cdef real *together = NULL
+    cdef real *result = NULL
+    cdef real *source_together = NULL
+    cdef index *which = NULL
     cdef bint done
-    if ticket is not None:
-        next_tile = &ticket[0]
-    if x is not None:
-        source = &x[0]
-    for axis in range(3):
-        shape[axis] = (p + p[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
-        windows[axis] = (f + f[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
-    target.argmax = NULL
-    target.cell = p[CHANNELS]
-    target.height = shape[2] * target.cell
-    target.depth = shape[1] * target.height
-    target.plane = shape[0] * target.depth
-    if x is None:
-        space.which.at = <const char *>&saved[0]
-        space.which.item = sizeof(index)
-        space.which.cell = p[CHANNELS]
-        space.which.pitch[2] = windows[2] * p[CHANNELS]
-        space.which.pitch[1] = windows[1] * space.which.pitch[2]
-        space.which.pitch[0] = windows[0] * space.which.pitch[1]
-        for axis in range(3):
-            space.which.origin[axis] = 0
     with nogil:
         block = lay_out(p, 0, sizeof(index), &space)
         if source != NULL:
             again_block = lay_out(f, 1, 0, &again)
-            slab_y = <real *>malloc((p[SLAB] + 64) * (sizeof(real) + sizeof(index)))
-            slab_argmax = <index *>(slab_y + p[SLAB] + 64)
+            slab = <index *>malloc((p[SLAB] + 64) * sizeof(index))
         if p[SCATTER]:
             offsets = offsets_of(f)
+        if p[TOGETHER]:
+            together = <real *>malloc(
+                (n + 2 * m) * MOST_TOGETHER * sizeof(real) + n * MOST_TOGETHER * sizeof(index)
+            )
         done = (
-            block != NULL and (source == NULL or again_block != NULL and slab_y != NULL)
-            and (not p[SCATTER] or offsets != NULL)
+            block != NULL and (source == NULL or again_block != NULL and slab != NULL)
+            and (not p[SCATTER] or offsets != NULL) and (not p[TOGETHER] or together != NULL)
         )
-        while done and take(next_tile, p, &tile):
-            one = tile
-            one.planes = 1
-            for plane in range(tile.plane, tile.plane + tile.planes):
-                set_up(p, &tile, False, not p[SCATTER], &space)
-                for axis in range(3):
-                    least[axis] = max(0, space.low[axis])
-                    most[axis] = min(windows[axis], space.high[axis])
+        if done and not p[TOGETHER]:
+            route_tiles(p, f, offsets, &dy[0], source, given, &dx[0], next_tile, &space, &again,
+                        slab)
+        elif done:
+            result = together + n * MOST_TOGETHER
+            which = <index *>(result + 2 * m * MOST_TOGETHER)
+            while next_group(next_tile, p, &first, &planes):
+                put_together(&dy[0] + first * n, n, planes, together)
                 if source != NULL:
-                    search(f, source, &tile, least, most, plane, &again, slab_y,
-                           slab_argmax, &space.which)
+                    source_together = result + m * MOST_TOGETHER
+                    put_together(source + first * m, m, planes, source_together)
                 else:
-                    space.which.at = <const char *>(&saved[0] + tile.channel)
-                if p[SCATTER]:
-                    scatter(p, f, offsets, &dy[0], &space.which, &tile, least, most,
-                            plane, &dx[0], <index>0)
-                    continue
-                one.plane = plane
-                target.y = &dx[0] + (
-                    plane * target.plane + tile.low[0] * target.depth
-                    + tile.low[1] * target.height + tile.low[2] * target.cell + tile.channel
-                )
-                reduce_plane(kind, False, p, &dy[0], &one, &target, plane, &space, <index>0)
+                    put_together(given + first * n, n, planes, which)
+                inner = 0
+                route_tiles(p, f, offsets, together, source_together,
+                            NULL if source != NULL else which, result, &inner, &space, &again,
+                            slab)
+                take_apart(result, m, planes, &dx[0] + first * m)
         free(block)
         free(again_block)
-        free(slab_y)
+        free(slab)
         free(offsets)
+        free(together)
     return done
 
 
 # ------------------------------------------------------------------------------- argmax by itself
 
 
+cdef inline bint is_tap(
+    Py_ssize_t place, const Py_ssize_t *box, const Window *at
+) noexcept nogil:
+    """Whether a tap of the box is one of a clipped window's."""
+    cdef Py_ssize_t row = place // box[2]
+    return (
+        place >= 0
+        and at[2].first <= place % box[2] < at[2].first + at[2].count
+        and at[1].first <= row % box[1] < at[1].first + at[1].count
+        and at[0].first <= row // box[1] < at[0].first + at[0].count
+    )
+
+
+cdef inline bint below(const index *argmax, Py_ssize_t n, unsigned int taps) noexcept nogil:
+    """Whether each value is none or one of so many taps."""
+    cdef Py_ssize_t i
+    cdef int bad = 0
+    for i in range(n):
+        bad |= (<unsigned int><int>argmax[i] >= taps) & (argmax[i] != <index>-1)
+    return not bad
+
+
+cdef inline bint all_taps(
+    const index *argmax, Py_ssize_t n, const Py_ssize_t *box, const Window *at
+) noexcept nogil:
+    """Whether each value below 2**16 is none or a tap of a clipped window."""
+    cdef Py_ssize_t i
+    cdef int bad = 0, place, row, d, h, w
+    cdef int across = <int>box[2], down = <int>box[1]
+    # Half a tap more keeps quotients clear of whole numbers by more than they are rounded.
+    cdef float by_across = <float>1 / across, by_down = <float>1 / down
+    for i in range(n):
+        place = argmax[i]
+        row = <int>((place + <float>0.5) * by_across)
+        d = <int>((row + <float>0.5) * by_down)
+        w = place - row * across - <int>at[2].first
+        h = row - d * down - <int>at[1].first
+        d -= <int>at[0].first
+        bad |= (argmax[i] != <index>-1) & (
+            (<unsigned int>w >= <unsigned int>at[2].count)
+            | (<unsigned int>h >= <unsigned int>at[1].count)
+            | (<unsigned int>d >= <unsigned int>at[0].count)
+        )
+    return not bad
+
+
 def first_bad(
     const Py_ssize_t[::1] program,     # IN: of y
+    Py_ssize_t planes,
+    Py_ssize_t channels,
     const index[::1] argmax,           # IN
 ):
     """Return the flat place of the first value that is neither none nor a real tap, or -1."""
@@ -1782,60 +2123,45 @@ def first_bad(
     cdef const Py_ssize_t *taps[3]
     cdef Py_ssize_t[3] box
     cdef Window[3] at
-    cdef Py_ssize_t axis, n, d, h, w, c, i, place, cell = 0, bad = -1
-    cdef Py_ssize_t channels = p[CHANNELS], known, run
-    cdef bint whole, good
-    cdef unsigned int limit
+    cdef Py_ssize_t axis, n, d, h, w, c, limit, last, cell = 0, bad = -1
+    cdef bint inner, good
     for axis in range(3):
         taps[axis] = p + p[AXES + axis * AXIS_FIELDS + TAPS_AT]
         box[axis] = p[AXES + axis * AXIS_FIELDS + BOX]
-    limit = <unsigned int>(box[0] * box[1] * box[2])
+    limit = box[0] * box[1] * box[2]
+    # The last window along the width that is not clipped behind.
+    last = -1
+    if taps[2][PARTS] == 1 and taps[2][SIZE] > (box[2] - 1) * taps[2][STRIDE] + taps[2][BASE]:
+        last = (taps[2][SIZE] - (box[2] - 1) * taps[2][STRIDE] - 1 - taps[2][BASE]) \
+            // taps[2][ADVANCE]
+        last = min(last, taps[2][WINDOWS] - 1)
     with nogil:
-        for n in range(p[PLANES]):
+        good = below(&argmax[0], argmax.shape[0], <unsigned int>limit)
+        for n in range(planes):
             for d in range(taps[0][WINDOWS]):
                 at[0] = clip(taps[0], d)
                 for h in range(taps[1][WINDOWS]):
                     at[1] = clip(taps[1], h)
+                    inner = at[0].count == box[0] and at[1].count == box[1]
                     w = 0
                     while w < taps[2][WINDOWS]:
                         at[2] = clip(taps[2], w)
-                        whole = (
-                            at[0].count == box[0] and at[1].count == box[1]
-                            and at[2].count == box[2]
-                        )
-                        # Neighbours that are not clipped either: one long vector.
-                        run = 1
-                        if whole and taps[2][PARTS] == 1:
-                            known = taps[2][SIZE] - (box[2] - 1) * taps[2][STRIDE] - 1
-                            known = (known - taps[2][BASE]) // taps[2][ADVANCE]
-                            run = max(1, min(known + 1, taps[2][WINDOWS]) - w)
-                        good = True
-                        if whole:
-                            i = 0
-                            for c in range(cell, cell + run * channels):
-                                i |= (
-                                    (<unsigned int><int>argmax[c] >= limit)
-                                    & (argmax[c] != <index>-1)
-                                )
-                            good = not i
-                        if not (whole and good):
-                            for c in range(cell, cell + run * channels):
-                                if argmax[c] == <index>-1:
-                                    continue
-                                place = argmax[c]
-                                i = place // box[2]
-                                if not (
-                                    place >= 0
-                                    and at[2].first <= place % box[2] < at[2].first + at[2].count
-                                    and at[1].first <= i % box[1] < at[1].first + at[1].count
-                                    and at[0].first <= i // box[1] < at[0].first + at[0].count
-                                ):
+                        if good and inner and at[2].count == box[2] and w <= last:
+                            # Nor is any up to that one, and all values are taps.
+                            cell += (last + 1 - w) * channels
+                            w = last + 1
+                            continue
+                        if not good or limit > 65536 or not all_taps(
+                            &argmax[cell], channels, box, at
+                        ):
+                            for c in range(cell, cell + channels):
+                                if argmax[c] != <index>-1 and not is_tap(argmax[c], box, at):
                                     bad = c
                                     break
-                            if bad >= 0:
-                                break
-                        cell += run * channels
-                        w += run
+                        if bad >= 0:
+                            break
+                        cell += channels
+                        w += 1
                     if bad >= 0:
                         break
                 if bad >= 0:
@@ -1847,6 +2173,8 @@ def first_bad(
 
 def let_zeros_take_part(
     const Py_ssize_t[::1] program,     # IN: of y
+    Py_ssize_t planes,
+    Py_ssize_t channels,
     real[::1] y,                       # INOUT
     index[::1] argmax,                 # INOUT
 ):
@@ -1859,13 +2187,13 @@ def let_zeros_take_part(
     cdef const Py_ssize_t *taps[3]
     cdef Py_ssize_t[3] box
     cdef Window[3] at
-    cdef Py_ssize_t axis, n, d, h, w, c, zero, cell = 0, channels = p[CHANNELS]
+    cdef Py_ssize_t axis, n, d, h, w, c, zero, cell = 0
     cdef real value
     for axis in range(3):
         taps[axis] = p + p[AXES + axis * AXIS_FIELDS + TAPS_AT]
         box[axis] = p[AXES + axis * AXIS_FIELDS + BOX]
     with nogil:
-        for n in range(p[PLANES]):
+        for n in range(planes):
             for d in range(taps[0][WINDOWS]):
                 at[0] = clip(taps[0], d)
                 for h in range(taps[1][WINDOWS]):

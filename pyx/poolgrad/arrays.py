@@ -21,12 +21,17 @@ __all__ = [
     "as_shape",
     "check_bytes",
     "flat",
+    "usable",
 ]
 
 Array = npt.NDArray[Any]
 
 #: The dtypes that the kernels are compiled for.
 DTYPES: Final = (np.dtype(np.float32), np.dtype(np.float64))
+_FLOAT32, _FLOAT64 = DTYPES
+
+#: The flags of an array whose memory can be used as it is: C-contiguous and aligned.
+_USABLE: Final = 0x0001 | 0x0100
 
 
 def as_dtype(name: str, dtype: object) -> np.dtype[Any]:
@@ -78,6 +83,8 @@ def as_shape(name: str, shape: object) -> tuple[int, ...]:
 
 def as_input(name: str, array: object) -> Array:
     """Return an input array of a supported dtype as it is, or raise a `DtypeError`."""
+    if type(array) is np.ndarray and (array.dtype is _FLOAT32 or array.dtype is _FLOAT64):
+        return array  # nearly always, so it should cost next to nothing
     if isinstance(array, np.ma.MaskedArray):
         raise DtypeError(f"{name}: a masked array is not supported; fill it first")
     if not isinstance(array, np.ndarray):
@@ -134,9 +141,14 @@ def flat(array: Array) -> Array:
 
     A view where the memory allows it; a copy of a strided, Fortran-ordered or unaligned array.
     """
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    if not usable(array):
         array = np.require(array, requirements=["C", "A"])
-    return array.reshape(-1)
+    return array.ravel()
+
+
+def usable(array: Array) -> bool:
+    """Whether the kernels can work on an array's memory as it is."""
+    return array.flags.num & _USABLE == _USABLE
 
 
 def check_bytes(name: str, shape: tuple[int, ...], itemsize: int) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from poolgrad.arrays import Array, as_input
 from poolgrad.errors import ParameterError, show
-from poolgrad.plan import Plan, plan_for
+from poolgrad.plan import Plan, plan_of
 
 __all__ = [
     "adaptive_avg_pool",
@@ -137,8 +137,7 @@ def max_pool(
     >>> y.ravel(), argmax.ravel()
     (array([5., 5., 4.], dtype=float32), array([2, 0, 0], dtype=uint8))
     """
-    window = _window(kernel_size, stride, padding, dilation, ceil_mode, layout)
-    made = _plan_of("max_pool", x, window)
+    made = _plan_of("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode, layout)
     return made.forward(x, return_argmax=return_argmax, out=out, num_threads=num_threads)
 
 
@@ -195,8 +194,9 @@ def max_pool_backward(
     >>> pg.max_pool_backward(dy, x, 3, stride=2, padding=1).ravel()
     array([0., 2., 0., 1., 0.], dtype=float32)
     """
-    window = _window(kernel_size, stride, padding, dilation, ceil_mode, layout)
-    made, given = _plan_of_backward("max_pool", dy, x, window)
+    made, given = _plan_of_backward(
+        "max_pool", dy, x, kernel_size, stride, padding, dilation, ceil_mode, layout
+    )
     return made.backward(dy, given, argmax=argmax, out=out, num_threads=num_threads)
 
 
@@ -247,9 +247,10 @@ def avg_pool(
     >>> pg.avg_pool(x, 2, ceil_mode=True).ravel()
     array([1.5, 3.5, 5. ], dtype=float32)
     """
-    window = _window(kernel_size, stride, padding, dilation, ceil_mode, layout)
-    divisor = {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
-    made = _plan_of("avg_pool", x, window | divisor)
+    made = _plan_of(
+        "avg_pool", x, kernel_size, stride, padding, dilation, ceil_mode, layout,
+        count_include_pad, divisor_override,
+    )  # fmt: skip
     y: Array = made.forward(x, out=out, num_threads=num_threads)
     return y
 
@@ -302,9 +303,10 @@ def avg_pool_backward(
     >>> pg.avg_pool_backward(np.ones((1, 2, 1), np.float32), (1, 4, 1), 3, stride=1).ravel()
     array([0.33333334, 0.6666667 , 0.6666667 , 0.33333334], dtype=float32)
     """
-    window = _window(kernel_size, stride, padding, dilation, ceil_mode, layout)
-    divisor = {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
-    made, given = _plan_of_backward("avg_pool", dy, x, window | divisor)
+    made, given = _plan_of_backward(
+        "avg_pool", dy, x, kernel_size, stride, padding, dilation, ceil_mode, layout,
+        count_include_pad, divisor_override,
+    )  # fmt: skip
     return made.backward(dy, given, out=out, num_threads=num_threads)
 
 
@@ -375,7 +377,7 @@ def adaptive_max_pool(
     >>> y.ravel(), argmax.ravel()
     (array([5., 5., 4.], dtype=float32), array([1, 0, 0], dtype=uint8))
     """
-    made = _plan_of("adaptive_max_pool", x, {"output_size": output_size, "layout": layout})
+    made = _plan_of("adaptive_max_pool", x, output_size, layout)
     return made.forward(x, return_argmax=return_argmax, out=out, num_threads=num_threads)
 
 
@@ -424,9 +426,7 @@ def adaptive_max_pool_backward(
     >>> pg.adaptive_max_pool_backward(np.ones((1, 3, 1), np.float32), x, 3).ravel()
     array([0., 2., 0., 1., 0.], dtype=float32)
     """
-    made, given = _plan_of_backward(
-        "adaptive_max_pool", dy, x, {"output_size": output_size, "layout": layout}
-    )
+    made, given = _plan_of_backward("adaptive_max_pool", dy, x, output_size, layout)
     return made.backward(dy, given, argmax=argmax, out=out, num_threads=num_threads)
 
 
@@ -485,7 +485,7 @@ def adaptive_avg_pool(
     >>> pg.adaptive_avg_pool(np.ones((2, 30, 40, 3), np.float32), (7, None)).shape
     (2, 7, 40, 3)
     """
-    made = _plan_of("adaptive_avg_pool", x, {"output_size": output_size, "layout": layout})
+    made = _plan_of("adaptive_avg_pool", x, output_size, layout)
     y: Array = made.forward(x, out=out, num_threads=num_threads)
     return y
 
@@ -530,9 +530,7 @@ def adaptive_avg_pool_backward(
     >>> pg.adaptive_avg_pool_backward(np.ones((1, 2, 1), np.float32), (1, 3, 1), 2).ravel()
     array([0.5, 1. , 0.5], dtype=float32)
     """
-    made, given = _plan_of_backward(
-        "adaptive_avg_pool", dy, x, {"output_size": output_size, "layout": layout}
-    )
+    made, given = _plan_of_backward("adaptive_avg_pool", dy, x, output_size, layout)
     return made.backward(dy, given, out=out, num_threads=num_threads)
 
 
@@ -622,37 +620,18 @@ def argmax_to_indices(argmax: Array, plan: Plan, base: str = "plane") -> npt.NDA
 _BASES = ("plane", "tensor", "tensor_column_major", "channels", "batch_channels")
 
 
-def _window(
-    kernel_size: object,
-    stride: object,
-    padding: object,
-    dilation: object,
-    ceil_mode: object,
-    layout: object,
-) -> dict[str, object]:
-    """Return the hyperparameters that `max_pool` and `avg_pool` share, by name."""
-    return {
-        "kernel_size": kernel_size,
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "ceil_mode": ceil_mode,
-        "layout": layout,
-    }
-
-
-def _plan_of(op: str, x: object, hyperparameters: dict[str, object]) -> Plan:
-    """Return the plan of a pooling of an array."""
+def _plan_of(op: str, x: object, *values: object) -> Plan:
+    """Return the plan of a pooling of an array, given the hyperparameters in their order."""
     array = as_input("x", x)
-    return plan_for("x", op, array.shape, array.dtype, hyperparameters)
+    return plan_of("x", op, array.shape, array.dtype, values)
 
 
 def _plan_of_backward(
-    op: str, dy: object, x: object, hyperparameters: dict[str, object]
+    op: str, dy: object, x: object, *values: object
 ) -> tuple[Plan, Array | None]:
     """Return the plan of a gradient, and x if it was given as an array."""
     gradient = as_input("dy", dy)
     if isinstance(x, (tuple, list)):
-        return plan_for("x", op, x, gradient.dtype, hyperparameters), None
+        return plan_of("x", op, x, gradient.dtype, values), None
     array = as_input("x", x)
-    return plan_for("x", op, array.shape, array.dtype, hyperparameters), array
+    return plan_of("x", op, array.shape, array.dtype, values), array

@@ -26,6 +26,7 @@ from poolgrad.arrays import (
     as_shape,
     check_bytes,
     flat,
+    usable,
 )
 from poolgrad.dispatch import kernels
 from poolgrad.errors import DtypeError, ParameterError, ShapeError, show
@@ -270,9 +271,8 @@ class Plan:
         array([0.5, 2.5], dtype=float32)
         """
         x = self._as_given("x", x, self.input_shape)
-        want_argmax = boolean("return_argmax", return_argmax)
         used = threads.resolve(num_threads)
-        if want_argmax:
+        if return_argmax is not False and boolean("return_argmax", return_argmax):
             argmax_dtype = self._need_argmax("return_argmax")
             y, argmax = self._result_pair(out, argmax_dtype, x)
             self._reduce(x, y, argmax, used)
@@ -351,6 +351,10 @@ class Plan:
     # -------------------------------------------------------------------------- its arguments
 
     def _as_given(self, name: str, array: object, shape: tuple[int, ...]) -> Array:
+        if (
+            type(array) is np.ndarray and array.dtype is self.dtype and array.shape == shape
+        ):
+            return array
         given = as_input(name, array)
         if given.dtype != self.dtype:
             raise DtypeError(f"{name}: dtype {given.dtype}; the plan is for {self.dtype}")
@@ -391,7 +395,7 @@ class Plan:
         if not argmax.size:
             return argmax  # its cells are counted by billions where it has no channels
         kernel = kernels[self.dtype].first_bad[_SIGNATURES[dtype]]
-        bad = kernel(self._program("forward").code, flat(argmax))
+        bad = kernel(self._program("forward").code, *self._planes_and_channels, flat(argmax))
         if bad >= 0:
             where = tuple(int(i) for i in np.unravel_index(bad, self.output_shape))
             raise ParameterError(
@@ -481,8 +485,7 @@ class Plan:
 
     def _written(self, array: Array) -> Array:
         """Return an array that a kernel can write: `array` itself, or a temporary beside it."""
-        usable = array.flags.c_contiguous and array.flags.aligned
-        return array if usable else np.empty(array.shape, array.dtype)
+        return array if usable(array) else np.empty(array.shape, array.dtype)
 
     def _reduce(self, x: Array, y: Array, argmax: Array | None, num_threads: int) -> None:
         """Reduce the windows of x."""
@@ -537,27 +540,22 @@ class Plan:
         """
         if y.size:
             kernel = kernels[self.dtype].let_zeros_take_part[_SIGNATURES[argmax.dtype]]
-            kernel(self._program("forward").code, flat(y), flat(argmax))
+            code = self._program("forward").code
+            kernel(code, *self._planes_and_channels, flat(y), flat(argmax))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256, typed=True)
 def _plan(
-    op: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    hyperparameters: tuple[tuple[str, Any], ...],
+    name: str, op: str, shape: tuple[int, ...], dtype: np.dtype[Any], *values: object
 ) -> Plan:
-    return _checked(op, shape, dtype, dict(hyperparameters))
+    return _checked(op, as_shape(name, shape), dtype, values)
 
 
 def _checked(
-    op: str, shape: tuple[int, ...], dtype: np.dtype[Any], hyperparameters: dict[str, Any]
+    op: str, shape: tuple[int, ...], dtype: np.dtype[Any], given: tuple[object, ...]
 ) -> Plan:
-    """Build a plan of defaults and what was given."""
-    values = dict(OPERATIONS[op].parameters) | hyperparameters
-    for name, value in values.items():
-        if value is Parameter.empty:
-            raise ParameterError(f"{name}: it is missing; {op} needs it")
+    """Build a plan."""
+    values: dict[str, Any] = dict(zip(OPERATIONS[op].parameters, given, strict=True))
     layout = values["layout"]
     if not isinstance(layout, str) or layout not in LAYOUTS:
         allowed = " or ".join(map(repr, LAYOUTS))
@@ -643,27 +641,41 @@ def plan_for(
     if not isinstance(op, str) or op not in OPERATIONS:
         allowed = ", ".join(map(repr, OPERATIONS))
         raise ParameterError(f"op: {show(op)} is not one of {allowed}")
+    defaults = OPERATIONS[op].parameters
     for keyword in hyperparameters:
-        if keyword not in OPERATIONS[op].parameters:
-            allowed = ", ".join(OPERATIONS[op].parameters)
+        if keyword not in defaults:
+            allowed = ", ".join(defaults)
             raise ParameterError(
                 f"{show(keyword)[1:-1]}: {op} has no such hyperparameter; it has {allowed}"
             )
-    sizes = as_shape(name, shape)
-    items = tuple(hyperparameters.items())
-    # Only values of the plainest types are looked up: 1, True and 1.0 are equal keys, but not
-    # equally welcome, and a key's __eq__ must not be foreign code.
-    defaults = OPERATIONS[op].parameters
-    if all(
-        type(value) is bool if type(defaults[keyword]) is bool else _plain(value)
-        for keyword, value in items
-    ):
-        return _plan(op, sizes, dtype, items)
-    return _checked(op, sizes, dtype, hyperparameters)
+    values = defaults | hyperparameters
+    for keyword, value in values.items():
+        if value is Parameter.empty:
+            raise ParameterError(f"{keyword}: it is missing; {op} needs it")
+    return plan_of(name, op, shape, dtype, tuple(values.values()))
+
+
+def plan_of(
+    name: str, op: str, shape: object, dtype: np.dtype[Any], values: tuple[object, ...]
+) -> Plan:
+    """Return the plan of an operation, given all its hyperparameters in their order.
+
+    Plans are kept, but only for arguments of the plainest types. Keys tell the type of each, since
+    1, True and 1.0 are equal, but not equally welcome, and none has an `__eq__` of foreign code.
+    """
+    if type(shape) is not tuple or not _INT.issuperset(map(type, shape)):
+        shape = as_shape(name, shape)
+    if _SCALARS.issuperset(map(type, values)) or all(map(_plain, values)):
+        return _plan(name, op, shape, dtype, *values)
+    return _checked(op, as_shape(name, shape), dtype, values)
+
+
+_INT: Final = frozenset({int})
+_SCALARS: Final = frozenset({int, str, bool, type(None)})
 
 
 def _plain(value: object, depth: int = 2) -> bool:
-    """Whether a value is None, an int, a string, or a tuple of such, as pads are."""
+    """Whether a value is a scalar, or a tuple of ints, or of None, or of such tuples, as pads are."""
     if type(value) is tuple:
-        return depth > 0 and all(_plain(item, depth - 1) for item in value)
-    return type(value) in (int, str) or value is None
+        return depth > 0 and all(type(item) is not bool and _plain(item, depth - 1) for item in value)
+    return type(value) in _SCALARS

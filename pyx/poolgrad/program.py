@@ -42,8 +42,13 @@ LARGE: Final = 8
 #: Windows that a cell may be under, and still look for what they route to it.
 MOST_LOOKS: Final = 12
 
+#: Planes of one channel are made together, 16 at a time, if there are so many of so few cells.
+MOST_TOGETHER: Final = 16
+LEAST_TOGETHER: Final = 8
+MOST_CELLS: Final = 4096
+
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
-HEADER: Final = 19
+HEADER: Final = 25
 AXIS_FIELDS: Final = 6
 
 Extents = tuple[int, int, int]
@@ -61,6 +66,7 @@ class Program:
     shape: tuple[int, int, int, int, int]
     cuts: tuple[tuple[int, int], ...]
     workspace_bytes: int
+    together: int
 
     @cached_property
     def code(self) -> npt.NDArray[np.intp]:
@@ -82,6 +88,8 @@ class Program:
 
     def finer(self, tiles: int) -> npt.NDArray[np.intp]:
         """Return the code with smaller tiles, at least so many where that can be."""
+        if self.together:
+            return self.code  # groups of planes are what threads take
         sizes = list(self.sizes)
 
         def count() -> int:
@@ -119,6 +127,10 @@ def program(
         Of a mean: tables whose counts, multiplied over the axes, are the windows' divisors.
     """
     backward = task != "forward"
+    together = 0
+    most = max(prod(axis.size for axis in axes), prod(axis.output for axis in axes))
+    if channels == 1 and planes >= LEAST_TOGETHER and most <= MOST_CELLS:
+        together, planes, channels = planes, 1, MOST_TOGETHER
     depth, height, width = (axis.covering if backward else axis.windows for axis in axes)
     sides = (depth, height, width)
     routes = task in ("route", "search")
@@ -156,6 +168,7 @@ def program(
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
     copied = padded or task == "adjoint"
 
+    band = [axis.output for axis in axes]
     sizes = [planes, depth.windows, height.windows, width.windows, max(1, channels)]
     if not scatter:
         sizes[1:4] = [min(n, LONGEST) for n in sizes[1:4]]
@@ -181,7 +194,9 @@ def program(
         line = max(out, columns if ladder else 0)
         if channels < NARROW or padded:
             line = max(line, min(columns, width.advance * out) + out)
-        slab = deep * high * wide * sizes[4] if task == "search" else 0
+        slab = 0
+        if task == "search":
+            slab = prod(band) * sizes[4] if scatter else deep * high * wide * sizes[4]
         table = max(*sizes[1:4], deep, high, wide + (padding if padded else 0))
         return stage, work, line, slab, table
 
@@ -190,7 +205,7 @@ def program(
         stage, work, _, slab, _ = workspace()
         deep, high, wide = (reach(k, sizes[k + 1]) for k in range(3))
         source = 0 if separable or scatter else deep * high * wide * sizes[4]
-        return (stage + work + 2 * slab + source) * itemsize
+        return (stage + work + slab + source) * itemsize
 
     def cut(k: int, least: int, budget: int) -> None:
         while sizes[k] > least and used() > budget:
@@ -202,11 +217,15 @@ def program(
         cut(4, 64, MOST_BYTES)
         cut(3, 1, MOST_BYTES)
         cut(4, 16, MOST_BYTES)
+    elif scatter and task == "search":
+        # Windows are searched band by band; low bands would search many rows twice.
+        while sizes[4] > 16 and prod(band[1:]) * sizes[4] * itemsize > MOST_BYTES:
+            sizes[4] = max(16, (sizes[4] + 1) // 2)
+        for k in range(3):
+            while band[k] > 1 and prod(band) * sizes[4] * itemsize > MOST_BYTES:
+                band[k] = (band[k] + 1) // 2
     elif scatter:
-        # One stretch of memory, so that a place tells whether it is inside.
-        for k in (1, 2, 3):
-            if task == "search":
-                cut(k, 1, MOST_BYTES)
+        pass
     else:
         tall = max(1, 2 * (height.taps * height.period // max(1, height.advance) - 1))
         if separable:
@@ -228,12 +247,15 @@ def program(
     stage, work, line, slab, table = workspace()
     if not line or scatter:
         line = 0
+    cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
     code = [
         planes, channels, *sizes, separable, ladder, slide, padded,
         divisors is not None and not backward, task == "adjoint", scatter,
-        slab, stage, work, line, table,
+        slab, *band, stage, work, line,
+        together, cells_in, cells_out, table,
     ]  # fmt: skip
     carried = not backward and divisors is None
+    shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0
     spaces = stage + work + 4 * line
     return Program(
         axes,
@@ -243,7 +265,8 @@ def program(
         (sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]),
         (planes, depth.windows, height.windows, width.windows, max(1, channels)),
         _cuts(scatter, slide, channels, width),
-        spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 170,
+        spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 170 + shared,
+        together,
     )
 
 
