@@ -1,0 +1,34 @@
+"""OpenCV, whose filters are poolings of stride one over images."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.contenders import Prepared
+from benchmarks.workloads import Array, Case
+
+
+def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
+    """Return the run of a case: image by image, and plane by plane if channels are first."""
+    w = case.workload
+    same = w.stride == 1 and all(k == 2 * w.padding + 1 for k in w.size)
+    first = case.layout == "channels_first"
+    if case.kind != "forward" or len(w.spatial) != 2 or w.op == "adaptive" or not same:
+        return None
+    if not first and w.channels > cv2.CV_CN_MAX:
+        return None
+    cv2.setNumThreads(case.threads)
+    images = x.reshape(-1, *w.spatial) if first else x
+    if w.op == "max":
+        run = partial(cv2.dilate, kernel=np.ones(w.size, np.uint8))
+    else:
+        run = partial(cv2.blur, ksize=w.size[::-1], borderType=cv2.BORDER_CONSTANT)
+
+    def arrays(result: Any) -> tuple[Array, ...]:
+        return (np.stack(result).reshape(case.output_shape),)
+
+    return Prepared({"OpenCV": lambda: [run(image) for image in images]}, arrays)

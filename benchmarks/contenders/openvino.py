@@ -1,0 +1,44 @@
+"""OpenVINO, whose poolings are channels-first, without gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset8
+
+from benchmarks.contenders import Prepared
+from benchmarks.workloads import Array, Case
+
+
+def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
+    """Return the run of a model with one node, whose results stay in its own memory."""
+    w = case.workload
+    if case.layout != "channels_first" or case.kind == "backward":
+        return None
+    given = opset8.parameter(x.shape, np.float32)
+    pads, strides = [w.padding] * len(w.size), [w.stride] * len(w.size)
+    if w.op == "adaptive":
+        node = opset8.adaptive_avg_pool(given, np.array(w.size, np.int64))
+    elif w.op == "average":
+        node = opset8.avg_pool(given, strides, pads, pads, w.size, exclude_pad=False)
+    else:
+        node = opset8.max_pool(
+            given, strides, [1] * len(w.size), pads, pads, w.size, index_element_type="i32", axis=2
+        )
+    outputs = node.outputs()[: 2 if case.kind == "argmax" else 1]
+    config = {
+        "INFERENCE_NUM_THREADS": case.threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = ov.Core().compile_model(ov.Model(outputs, [given]), "CPU", config).create_infer_request()
+    request.set_input_tensor(ov.Tensor(x, shared_memory=True))
+
+    def arrays(_: Any) -> tuple[Array, ...]:
+        return tuple(
+            np.array(request.get_output_tensor(k).data) for k in range(len(outputs))
+        )
+
+    return Prepared({"OpenVINO": lambda: request.infer(share_inputs=True, share_outputs=True)}, arrays)

@@ -1,0 +1,3 @@
+"""stub."""
+def write(results, output): pass
+def summary(results): return str(results["wrong"]) + str(results["missing"])
