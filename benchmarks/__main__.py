@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import platform
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 from benchmarks import report, worker
 from benchmarks.agreement import dissenters
-from benchmarks.contenders import CONTENDERS, OURS, contenders_of
+from benchmarks.contenders import CONTENDERS, contenders_of
 from benchmarks.workloads import Case, cases
 
 #: Seconds that one contender is timed for, each round.
@@ -70,7 +69,9 @@ def _measure(
     """Measure one case, and add to the results."""
     warm = {}
     for name in contenders_of(case):
-        if name in processes and (made := processes[name].submit(worker.prepare, name, case).result()):
+        if name in processes and (
+            made := processes[name].submit(worker.prepare, name, case).result()
+        ):
             warm[name] = made
     where = {
         "workload": case.workload.name,
@@ -89,7 +90,9 @@ def _measure(
         for name, made in warm.items():
             if not made.seconds:
                 rounds[name].append(processes[name].submit(worker.time, budget).result())
-    medians = {label: median(r[label] for r in timed) for timed in rounds.values() for label in timed[0]}
+    medians = {
+        label: median(r[label] for r in timed) for timed in rounds.values() for label in timed[0]
+    }
     for label, seconds in medians.items():
         results["times"].append(where | {"contender": label, "seconds": seconds})
     told = ", ".join(f"{label} {1e3 * seconds:.3g}" for label, seconds in medians.items())
@@ -126,7 +129,9 @@ def _machine(cpus: list[int]) -> dict[str, Any]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rows", default="", metavar="TEXT", help="only rows with this in the name")
+    parser.add_argument(
+        "--rows", default="", metavar="TEXT", help="only rows with this in the name"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))

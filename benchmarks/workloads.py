@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final, Literal, TypeAlias
@@ -10,13 +10,20 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LAYOUTS", "WORKLOADS", "Array", "Case", "Workload", "cases"]
+__all__ = ["LAYOUTS", "PASSES", "WORKLOADS", "Array", "Case", "Workload", "cases"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Layout: TypeAlias = Literal["channels_last", "channels_first"]
 Pass: TypeAlias = Literal["forward", "argmax", "backward"]
+Op: TypeAlias = Literal["max", "average", "adaptive"]
 
 LAYOUTS: Final[tuple[Layout, ...]] = ("channels_last", "channels_first")
+#: The passes, in words.
+PASSES: Final[Mapping[str, str]] = {
+    "forward": "forward",
+    "argmax": "forward with argmax",
+    "backward": "backward",
+}
 ITEM: Final = 4  # bytes of a float32
 
 
@@ -43,7 +50,7 @@ class Workload:
 
     group: str
     name: str
-    op: Literal["max", "average", "adaptive"]
+    op: Op
     batch: int
     spatial: tuple[int, ...]
     channels: int
@@ -141,7 +148,7 @@ class Case:
 
 def _peers() -> Iterator[Workload]:
     """Yield what Poolgrad is compared in with every peer."""
-    for name, op, batch, spatial, channels, size, stride, padding in (
+    table: tuple[tuple[str, Op, int, tuple[int, ...], int, tuple[int, ...], int, int], ...] = (
         ("LeNet", "max", 64, (24, 24), 6, (2, 2), 2, 0),
         ("ResNet stem", "max", 16, (112, 112), 64, (3, 3), 2, 1),
         ("VGG", "max", 4, (224, 224), 64, (2, 2), 2, 0),
@@ -157,13 +164,15 @@ def _peers() -> Iterator[Workload]:
         ("average grey image", "average", 1, (1024, 1024), 1, (31, 31), 1, 15),
         ("global average", "average", 64, (7, 7), 2048, (7, 7), 7, 0),
         ("adaptive average", "adaptive", 8, (50, 50), 256, (7, 7), 1, 0),
-    ):
-        yield Workload("peers", name, op, batch, spatial, channels, size, stride, padding)
+    )
+    for row in table:
+        yield Workload("peers", *row)
 
 
 def _alone() -> Iterator[Workload]:
     """Yield what shows how the cost depends on the window, the threads and the size."""
-    for op in ("max", "average"):
+    ops: tuple[Op, ...] = ("max", "average")
+    for op in ops:
         for k in (7, 17, 63):
             for name, spatial, channels in (
                 ("grey", (1024, 1024), 1),
@@ -173,9 +182,7 @@ def _alone() -> Iterator[Workload]:
                     "window", f"{op} {name} {k}x{k}/1", op, 1, spatial, channels, (k, k), 1, k // 2
                 )
         for n in (1, 16):
-            yield Workload(
-                "scaling", f"{op} 13x13/1, N={n}", op, n, (64, 64), 64, (13, 13), 1, 6
-            )
+            yield Workload("scaling", f"{op} 13x13/1, N={n}", op, n, (64, 64), 64, (13, 13), 1, 6)
         yield Workload("scaling", f"{op} series 31/1, N=1", op, 1, (1 << 22,), 8, (31,), 1, 15)
         for exponent, side in ((4, 12), (5, 40), (6, 125), (7, 395), (8, 1250)):
             yield Workload(

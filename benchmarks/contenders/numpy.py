@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -14,7 +16,7 @@ def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
     w = case.workload
     if case.kind != "forward" or w.op == "adaptive":
         return None
-    reduce = np.max if w.op == "max" else np.mean
+    reduce: Callable[..., Array] = np.max if w.op == "max" else np.mean
     pads = case.spread([(w.padding, w.padding)] * len(w.size), (0, 0), (0, 0))
     beyond = -np.inf if w.op == "max" else 0.0
     steps = case.spread([slice(None, None, w.stride)] * len(w.size), slice(None), slice(None))

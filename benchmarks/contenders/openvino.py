@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,10 @@ def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
     }
-    request = ov.Core().compile_model(ov.Model(outputs, [given]), "CPU", config).create_infer_request()
-    request.set_input_tensor(ov.Tensor(x, shared_memory=True))
+    model = ov.Core().compile_model(ov.Model(outputs, [given]), "CPU", config)
+    run = partial(model.create_infer_request().infer, [x], share_inputs=True, share_outputs=True)
 
-    def arrays(_: Any) -> tuple[Array, ...]:
-        return tuple(
-            np.array(request.get_output_tensor(k).data) for k in range(len(outputs))
-        )
+    def arrays(result: Any) -> tuple[Array, ...]:
+        return tuple(np.array(result[k]) for k in range(len(outputs)))
 
-    return Prepared({"OpenVINO": lambda: request.infer(share_inputs=True, share_outputs=True)}, arrays)
+    return Prepared({"OpenVINO": run}, arrays)

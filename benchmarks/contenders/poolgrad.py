@@ -42,7 +42,11 @@ def prepare(case: Case, x: Array, dy: Array) -> Prepared:
         y, argmax = result
         return y, pg.argmax_to_indices(argmax, plan)
 
-    runs = {OURS: run, OURS_OUT: partial(run, out=run()), **_copies(case)}
+    runs: dict[str, Callable[[], Any]] = {
+        OURS: run,
+        OURS_OUT: partial(run, out=run()),
+        **_copies(case),
+    }
     return Prepared(runs, arrays)
 
 

@@ -54,8 +54,10 @@ def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
         else:
             run = pool
     elif case.kind == "forward":
-        run = partial(tf.reduce_mean, tx, case.axes, keepdims=True) if w.whole else partial(
-            getattr(raw, f"AvgPool{suffix}"), value=tx, **how
+        run = (
+            partial(tf.reduce_mean, tx, case.axes, keepdims=True)
+            if w.whole
+            else partial(getattr(raw, f"AvgPool{suffix}"), value=tx, **how)
         )
     else:
         gradient = getattr(raw, f"AvgPool{suffix}Grad")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812, its usual name
+import torch.nn.functional as F
 
 from benchmarks.contenders import Prepared
 from benchmarks.workloads import Array, Case
@@ -44,9 +44,7 @@ def prepare(case: Case, x: Array, dy: Array) -> Prepared:
         run = forward
         if case.kind == "backward":
             gradient = getattr(aten, f"max_pool{dims}d_with_indices_backward")
-            run = partial(
-                gradient, tdy, tx, size, stride, padding, [1] * dims, False, forward()[1]
-            )
+            run = partial(gradient, tdy, tx, size, stride, padding, [1] * dims, False, forward()[1])
     elif w.op == "adaptive" or w.whole:
         # Of one window: the mean, whose gradient is a broadcast; it is the quicker one.
         output = w.output
