@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import platform
 import sys
@@ -44,7 +43,7 @@ def main() -> int:
         with ExitStack() as stack:
             processes = {}
             for name in options.contenders:
-                process = stack.enter_context(_process())
+                process = stack.enter_context(worker.process())
                 installed = process.submit(worker.load, name).result()
                 if installed is None:
                     results["missing"] = sorted({*results["missing"], name})
@@ -97,11 +96,6 @@ def _measure(
         results["times"].append(where | {"contender": label, "seconds": seconds})
     told = ", ".join(f"{label} {1e3 * seconds:.3g}" for label, seconds in medians.items())
     print(*where.values(), f"ms: {told}", file=sys.stderr)
-
-
-def _process() -> ProcessPoolExecutor:
-    """Return a process that starts empty, so that a contender cannot disturb another one."""
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from multiprocessing import get_context
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from benchmarks.contenders import CONTENDERS, Prepared
 from benchmarks.workloads import Array, Case
 
-__all__ = ["SLOW", "Warm", "load", "prepare", "time"]
+__all__ = ["SLOW", "Warm", "load", "prepare", "process", "time"]
 
 #: Seconds after which one run is enough.
 SLOW = 1.0
@@ -27,6 +29,11 @@ class Warm:
 
     result: tuple[Array, ...]
     seconds: dict[str, float] | None
+
+
+def process() -> ProcessPoolExecutor:
+    """Return a process that starts empty, so that no contender can disturb another one."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
 def load(name: str) -> str | None:
