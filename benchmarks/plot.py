@@ -17,8 +17,8 @@ COLOURS = {"forward": "#1f6fb4", "argmax": "#d1761c", "backward": "#3d8f4e"}
 
 def plot(rows: Sequence[Row]) -> str:
     """Return a plot of the rows of one thread: beside the best peer, and beside the floor."""
-    some = [row for row in rows if row.threads == 1]
-    names = list(dict.fromkeys(row.workload.name for row in some))
+    some = [row for row in rows if row.case.threads == 1]
+    names = list(dict.fromkeys(row.case.workload.name for row in some))
     lines = {name: TOP + LINE * (k + 0.5) for k, name in enumerate(names)}
     height, width = TOP + LINE * len(names) + 50, LABELS + 2 * PANEL + 2 * GAP
     parts = [
@@ -80,8 +80,10 @@ def _panel(
                     yield _text(at(number), y, f"{number:g}")
     for row, number in zip(rows, values, strict=True):
         # The passes of a row are drawn one below the other.
-        y = lines[row.workload.name] + 6 * (list(COLOURS).index(row.kind) - 1)
-        yield _mark(at(number), y, COLOURS[row.kind], filled=row.layout == "channels_last")
+        y = lines[row.case.workload.name] + 6 * (list(COLOURS).index(row.case.kind) - 1)
+        yield _mark(
+            at(number), y, COLOURS[row.case.kind], filled=row.case.layout == "channels_last"
+        )
 
 
 def _text(x: float, y: float, text: str, style: str = "") -> str:

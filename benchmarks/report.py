@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from statistics import geometric_mean
@@ -10,7 +11,7 @@ from statistics import geometric_mean
 from benchmarks.contenders import OURS, OURS_OUT
 from benchmarks.plot import plot
 from benchmarks.results import Results, Row, Times, floor, measured, rows, times_of
-from benchmarks.workloads import LAYOUTS, PASSES, Workload
+from benchmarks.workloads import PASSES, Case, Workload
 
 __all__ = ["document", "summary", "write"]
 
@@ -24,17 +25,18 @@ def write(results: Results, folder: Path) -> None:
 def summary(results: Results) -> str:
     """Return the outcome in a few lines of Markdown."""
     lines = []
-    for threads in sorted({row.threads for row in rows(results)}):
-        some = [row for row in rows(results) if row.threads == threads]
+    for threads in sorted({row.case.threads for row in rows(results)}):
+        some = [row for row in rows(results) if row.case.threads == threads]
         behind = sorted((row for row in some if row.behind), key=lambda row: row.ratio)
         lines += [
-            f"- {_threads(threads)}: **{_mean(row.ratio for row in some)} times** as fast as the "
-            f"best peer (geometric mean over {len(some)} rows), {len(behind)} rows behind; with "
-            f"`out=` {_mean(row.floors for row in some)} times the floor."
+            f"- {_threads(threads).capitalize()}: **{_mean(row.ratio for row in some)} times** as "
+            f"fast as the best peer (geometric mean over {len(some)} rows), {len(behind)} rows "
+            f"behind; with `out=` {_mean(row.floors for row in some)} times the floor, and "
+            f"{_mean(row.ours / row.out for row in some)} times as fast as without."
         ]
         if behind:
             worst = "; ".join(
-                f"{row.workload.name}, {PASSES[row.kind]}, {row.layout.replace('_', ' ')}: "
+                f"{row.case.workload.name}, {PASSES[row.case.kind]}, {_layout(row.case)}: "
                 f"{row.ratio:.2f} of {row.peer}"
                 for row in behind[:5]
             )
@@ -52,21 +54,27 @@ def document(results: Results) -> str:
     """Return the whole document."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    times = times_of(results)
     parts = [
         INTRODUCTION.format(**machine, versions=versions, rounds=results["rounds"]),
         summary(results),
         "![How many times as fast as the best peer, and how many times the floor](benchmarks.svg)",
         EXPLANATION,
     ]
-    for threads in sorted({row.threads for row in rows(results)}):
-        for layout in LAYOUTS:
-            parts += [f"## {layout.replace('_', ' ').capitalize()}, {_threads(threads)}"]
-            parts += [_peer_table(rows(results), layout, threads)]
-    for group, title, text in GROUPS:
-        table = GROUP_TABLES[group](times)
-        if table:
-            parts += [f"## {title}", text, table]
+    tables: dict[str, list[Row]] = {}
+    for row in rows(results):
+        title = f"{_layout(row.case).capitalize()}, {_threads(row.case.threads)}"
+        tables.setdefault(title, []).append(row)
+    for title, some in tables.items():
+        parts += [f"## {title}", _peer_table(some)]
+    for title, text, table in (
+        ("Flat in the window", WINDOW, _window_table),
+        ("Threads", SCALING, _scaling_table),
+        ("Cost of an element", SIZE, _size_table),
+        ("Small calls", SMALL, _small_table),
+    ):
+        shown = table(times_of(results))
+        if shown:
+            parts += [f"## {title}", text, shown]
     return "\n\n".join(parts) + "\n"
 
 
@@ -87,124 +95,89 @@ in PyTorch, x in JAX, x and y in TensorFlow; other peers have no gradients. "Flo
 which the machine copies, into a warm buffer, half as many bytes as the pass must read and write,
 argmax included: a copy reads and writes each of its bytes."""
 
-GROUPS = (
-    (
-        "window",
-        "Flat in the window",
-        "Milliseconds; and how many times those of 17 and of 7 cells.",
-    ),
-    ("scaling", "Threads", "Milliseconds, where computing bounds the time rather than memory."),
-    ("size", "Cost of an element", "Nanoseconds an element of the input, with `out=`, one thread."),
-    ("small", "Small calls", "Microseconds, one thread."),
-)
+WINDOW = "Milliseconds for windows of 7, 17 and 63 cells an axis, and their ratios."
+SCALING = "Milliseconds, where computing bounds the time rather than memory."
+SIZE = "Nanoseconds an element of the input, one thread."
+SMALL = "Microseconds, one thread."
 
 
-def _peer_table(all_rows: Sequence[Row], layout: str, threads: int) -> str:
-    """Return the rows of one layout and number of threads; those behind are marked."""
-    cells = [
-        (
-            f"**behind** {row.workload.name}" if row.behind else row.workload.name,
-            _shape(row.workload),
-            PASSES[row.kind],
-            _ms(row.ours),
-            _ms(row.best),
-            row.peer,
-            f"**{row.ratio:.2f}**" if row.behind else f"{row.ratio:.2f}",
-            _ms(row.out),
-            _ms(row.floor),
-            f"{row.floors:.2f}",
+def _peer_table(some: Iterable[Row]) -> str:
+    """Return a table of rows, in which those behind are marked."""
+    cells = []
+    for row in some:
+        w, ratio = row.case.workload, f"{row.ratio:.2f}"
+        cells.append(
+            (
+                f"**behind** {w.name}" if row.behind else w.name,
+                _shape(w),
+                PASSES[row.case.kind],
+                _ms(row.ours),
+                _ms(row.best),
+                row.peer,
+                f"**{ratio}**" if row.behind else ratio,
+                _ms(row.out),
+                _ms(row.floor),
+                f"{row.floors:.2f}",
+            )
         )
-        for row in all_rows
-        if (row.layout, row.threads) == (layout, threads)
-    ]
     head = "workload|(N, spatial, C), window/stride|pass|ours, ms|best peer, ms|which|times as fast"
     return _table(f"{head}|ours with out=, ms|floor, ms|times the floor", cells)
 
 
 def _window_table(times: Times) -> str:
-    """Return the cost of windows of 7, 17 and 63 cells."""
     cells = []
-    found = {w.name: w for w, *_ in measured(times, "window")}
-    for workload in found.values():
-        if workload.size[0] != 63:
-            continue
-        names = [workload.name.replace("63x63", f"{k}x{k}") for k in (7, 17, 63)]
-        for threads in sorted({key[3] for key in times}):
-            for layout in LAYOUTS:
-                for kind in workload.passes:
-                    keys = [(name, kind, layout, threads) for name in names]
-                    if not all(key in times for key in keys):
-                        continue
-                    seven, seventeen, most = (times[key][OURS] for key in keys)
-                    cells.append(
-                        (
-                            workload.name.removesuffix(" 63x63/1"),
-                            PASSES[kind],
-                            layout.replace("_", " "),
-                            str(threads),
-                            *map(_ms, (seven, seventeen, most)),
-                            f"{most / seventeen:.2f}",
-                            f"{most / seven:.2f}",
-                        )
-                    )
+    widths = 7, 17, 63
+    by_name = {case.workload.name: case.workload for case in times}
+    for case, _ in measured(times, "window"):
+        names = [case.workload.name.replace("7x7", f"{k}x{k}") for k in widths]
+        if case.workload.size[0] == widths[0] and all(name in by_name for name in names):
+            same = (replace(case, workload=by_name[name]) for name in names)
+            seven, seventeen, most = (times[other][OURS] for other in same)
+            cells.append(
+                (
+                    case.workload.name.removesuffix(" 7x7/1"),
+                    PASSES[case.kind],
+                    _layout(case),
+                    str(case.threads),
+                    *map(_ms, (seven, seventeen, most)),
+                    f"{most / seventeen:.2f}",
+                    f"{most / seven:.2f}",
+                )
+            )
     return _table("input|pass|layout|threads|7|17|63|63 / 17|63 / 7", cells)
 
 
 def _scaling_table(times: Times) -> str:
-    """Return the times of one thread and of more."""
     cells = []
-    for workload, kind, layout, threads, own in measured(times, "scaling"):
-        one = times.get((workload.name, kind, layout, 1))
-        if threads > 1 and one:
-            cells.append(
-                (
-                    workload.name,
-                    PASSES[kind],
-                    str(threads),
-                    _ms(one[OURS]),
-                    _ms(own[OURS]),
-                    f"{one[OURS] / own[OURS]:.2f}",
-                )
-            )
+    for case, own in measured(times, "scaling"):
+        one = times.get(replace(case, threads=1))
+        if case.threads > 1 and one:
+            one_by_one, together = one[OURS], own[OURS]
+            times_as_fast = f"{one_by_one / together:.2f}"
+            shown = _ms(one_by_one), _ms(together), times_as_fast
+            cells.append((case.workload.name, PASSES[case.kind], str(case.threads), *shown))
     return _table("workload|pass|threads|one thread|all threads|times as fast", cells)
 
 
 def _size_table(times: Times) -> str:
-    """Return the cost of an element of the input."""
     cells = []
-    for workload, kind, _, threads, own in measured(times, "size"):
-        if threads == 1:
-            n = workload.channels * prod(workload.spatial)
-            cells.append(
-                (
-                    workload.name,
-                    PASSES[kind],
-                    f"{1e9 * own[OURS_OUT] / n:.2f}",
-                    f"{1e9 * floor(own) / n:.2f}",
-                )
-            )
-    return _table("workload, elements|pass|ours with out=|floor", cells)
+    for case, own in measured(times, "size"):
+        n = prod(case.input_shape)
+        nanos = (f"{1e9 * seconds / n:.2f}" for seconds in (own[OURS], own[OURS_OUT], floor(own)))
+        cells.append((case.workload.name, PASSES[case.kind], *nanos))
+    return _table("workload, elements|pass|ours|ours with out=|floor", cells)
 
 
 def _small_table(times: Times) -> str:
-    """Return the cost of a call."""
     cells = []
-    for workload, kind, _, threads, own in measured(times, "small"):
+    for case, own in measured(times, "small"):
         peer = own.get("PyTorch")
-        if threads == 1 and peer:
+        if peer:
             ratio = peer / own[OURS]
-            shown = f"{ratio:.2f}" if ratio >= 1 else f"**{ratio:.2f} behind**"
-            micros = (f"{1e6 * t:.2f}" for t in (own[OURS], own[OURS_OUT], peer))
-            cells.append((workload.name, PASSES[kind], *micros, shown))
+            shown = f"{ratio:.2f}" if ratio >= 1 else f"**behind {ratio:.2f}**"
+            micros = (f"{1e6 * seconds:.2f}" for seconds in (own[OURS], own[OURS_OUT], peer))
+            cells.append((case.workload.name, PASSES[case.kind], *micros, shown))
     return _table("workload|pass|ours|ours with out=|PyTorch|times as fast", cells)
-
-
-GROUP_TABLES = {
-    "window": _window_table,
-    "scaling": _scaling_table,
-    "size": _size_table,
-    "small": _small_table,
-}
 
 
 def _shape(w: Workload) -> str:
@@ -213,6 +186,10 @@ def _shape(w: Workload) -> str:
     how = f"to {size}" if w.op == "adaptive" else f"{size}/{w.stride}"
     padding = f" p{w.padding}" if w.padding else ""
     return f"({','.join(map(str, (w.batch, *w.spatial, w.channels)))}) {how}{padding}"
+
+
+def _layout(case: Case) -> str:
+    return case.layout.replace("_", " ")
 
 
 def _threads(threads: int) -> str:

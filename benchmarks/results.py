@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from benchmarks.contenders import FLOOR, OURS, OURS_OUT
-from benchmarks.workloads import LAYOUTS, WORKLOADS, Workload
+from benchmarks.workloads import LAYOUTS, WORKLOADS, Case
 
 __all__ = ["Results", "Row", "Times", "floor", "measured", "rows", "times_of"]
 
 #: What benchmarks.json has.
 Results: TypeAlias = Mapping[str, Any]
-#: Seconds by contender, by workload, pass, layout and threads.
-Times: TypeAlias = Mapping[tuple[str, str, str, int], Mapping[str, float]]
+#: Seconds of each contender.
+Times: TypeAlias = Mapping[Case, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,7 @@ class Row:
         Its name; with its layout, if that is another one.
     """
 
-    workload: Workload
-    layout: str
-    kind: str
-    threads: int
+    case: Case
     ours: float
     out: float
     floor: float
@@ -43,7 +40,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times faster than the best peer."""
+        """How many times as fast as the best peer."""
         return self.best / self.ours
 
     @property
@@ -61,43 +58,38 @@ def rows(results: Results) -> list[Row]:
     """Return a row for each case of Poolgrad that a peer has, too."""
     times = times_of(results)
     found = []
-    for workload, kind, layout, threads, own in measured(times, "peers"):
+    for case, own in measured(times, "peers"):
         peers = []
-        for other in LAYOUTS:
-            there = times.get((workload.name, kind, other, threads), {})
-            where = "" if other == layout else f" ({other.replace('_', ' ')})"
-            peers += [(t, name + where) for name, t in there.items() if _is_peer(name)]
+        for layout in LAYOUTS:
+            there = times.get(replace(case, layout=layout), {})
+            where = "" if layout == case.layout else f" ({layout.replace('_', ' ')})"
+            peers += [(seconds, name + where) for name, seconds in there.items() if _is_peer(name)]
         if peers:
-            timed = own[OURS], own[OURS_OUT], floor(own)
-            found.append(Row(workload, layout, kind, threads, *timed, *min(peers)))
+            found.append(Row(case, own[OURS], own[OURS_OUT], floor(own), *min(peers)))
     return found
 
 
 def times_of(results: Results) -> Times:
     """Return the seconds of each contender, by case."""
-    times: dict[tuple[str, str, str, int], dict[str, float]] = {}
+    workloads = {workload.name: workload for workload in WORKLOADS}
+    times: dict[Case, dict[str, float]] = {}
     for cell in results["times"]:
-        key = cell["workload"], cell["pass"], cell["layout"], cell["threads"]
-        times.setdefault(key, {})[cell["contender"]] = cell["seconds"]
+        case = Case(workloads[cell["workload"]], cell["layout"], cell["pass"], cell["threads"])
+        times.setdefault(case, {})[cell["contender"]] = cell["seconds"]
     return times
 
 
-def measured(
-    times: Times, group: str
-) -> Iterator[tuple[Workload, str, str, int, Mapping[str, float]]]:
-    """Yield the cases of a group that Poolgrad was measured in, in the order of the workloads."""
-    for workload in WORKLOADS:
-        if workload.group != group:
-            continue
-        for (name, kind, layout, threads), own in times.items():
-            if name == workload.name and OURS in own:
-                yield workload, kind, layout, threads, own
-
-
-def _is_peer(name: str) -> bool:
-    return name not in (OURS, OURS_OUT) and not name.startswith(FLOOR)
+def measured(times: Times, group: str) -> Iterator[tuple[Case, Mapping[str, float]]]:
+    """Yield the cases of a group that Poolgrad was measured in, and all that was measured there."""
+    for case, own in times.items():
+        if case.workload.group == group and OURS in own:
+            yield case, own
 
 
 def floor(own: Mapping[str, float]) -> float:
     """Return the time of the quickest way to copy."""
     return min(seconds for name, seconds in own.items() if name.startswith(FLOOR))
+
+
+def _is_peer(name: str) -> bool:
+    return name not in (OURS, OURS_OUT) and not name.startswith(FLOOR)

@@ -167,7 +167,11 @@ def test_summary_without_a_losing_row():
 def test_a_losing_row_is_shown_and_counted():
     lost = with_times("VGG", "backward", "channels_last", **{OURS: 5.0})
     (row,) = (row for row in rows(lost) if row.behind)
-    assert (row.workload.name, row.kind, row.layout) == ("VGG", "backward", "channels_last")
+    assert (row.case.workload.name, row.case.kind, row.case.layout) == (
+        "VGG",
+        "backward",
+        "channels_last",
+    )
     assert (
         "| **behind** VGG | (4,224,224,64) 2x2/2 | backward | 5000 | 4000 | PyTorch | **0.80** |"
         in (document(lost))
@@ -181,7 +185,7 @@ def test_the_best_peer_may_have_another_layout():
     (last, first) = (
         row
         for row in rows(quick)
-        if (row.workload.name, row.kind, row.threads) == ("VGG", "forward", 1)
+        if (row.case.workload.name, row.case.kind, row.case.threads) == ("VGG", "forward", 1)
     )
     assert (last.peer, last.best) == ("XNNPACK (channels first)", 1.0)
     assert (first.peer, first.best) == ("XNNPACK", 1.0)
@@ -206,7 +210,9 @@ def test_plot_has_a_mark_for_each_row():
     drawn = ElementTree.fromstring(plot(rows(results())))
     circles = drawn.findall("{http://www.w3.org/2000/svg}circle")
     legend = 5
-    assert len(circles) == legend + 2 * len([row for row in rows(results()) if row.threads == 1])
+    assert len(circles) == legend + 2 * len(
+        [row for row in rows(results()) if row.case.threads == 1]
+    )
     assert ElementTree.fromstring(plot([])) is not None
 
 
