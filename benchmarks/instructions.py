@@ -75,8 +75,9 @@ def calls() -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def run() -> None:
-    """Make the calls, each enclosed by the mark."""
-    for _, call in calls():
+    """Make the calls, each enclosed by the mark, and print their names."""
+    for name, call in calls():
+        print(name)
         call()
         for _ in range(CALLS):
             os.getppid()
@@ -93,14 +94,16 @@ def count(build: str) -> dict[str, int]:
             sys.executable, "-m", "benchmarks.instructions", "--run",
         ]  # fmt: skip
         environment = os.environ | {"POOLGRAD_ISA": build, "PYTHONHASHSEED": "0"}
-        subprocess.run(command, env=environment, check=True)
+        done = subprocess.run(
+            command, env=environment, check=True, stdout=subprocess.PIPE, text=True
+        )
         # Odd profiles are of what was between the calls.
         totals = [
             int(re.findall(r"^totals: (\d+)", profile.read_text(), re.MULTILINE)[0])
             for number in range(1, len(list(Path(folder).iterdir())) // 2 + 1)
             for profile in [Path(folder, f"profile.{2 * number}")]
         ]
-    names = [name for name, _ in calls()]
+    names = done.stdout.splitlines()
     return {name: min(totals[k * CALLS : (k + 1) * CALLS]) for k, name in enumerate(names)}
 
 
