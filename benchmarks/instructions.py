@@ -70,7 +70,7 @@ def calls() -> Iterator[tuple[str, Callable[[], Any]]]:
                 )
                 for kind in workload.passes:
                     case = Case(workload, "channels_last", kind, 1)
-                    run = prepare(case, *case.data()).runs[OURS_OUT]
+                    run = prepare(case).runs[OURS_OUT]
                     yield f"{op} {k}x{k}/{stride} C={channels} {kind}", run
 
 

@@ -50,7 +50,7 @@ def prepare(name: str, case: Case) -> Warm | None:
     """Make a case ready and run it once; return None if the contender does not have it."""
     global _prepared
     module = import_module(f"benchmarks.contenders.{CONTENDERS[name].module}")
-    prepared = module.prepare(case, *case.data())
+    prepared = module.prepare(case)
     if prepared is None:
         return None
     _prepared = prepared

@@ -1,6 +1,6 @@
 """Who is measured: a module for each, imported in a process of its own.
 
-Each module has one function, ``prepare(case, x, dy)``, which returns a `Prepared`, or None if the
+Each module has one function, ``prepare(case)``, which returns a `Prepared`, or None if the
 library does not have just that pooling in that layout. What a library does once, such as compiling
 or taking over arrays, `prepare` does; what it does in each call is in the runs. Nothing is
 transposed in a run.

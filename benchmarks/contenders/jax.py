@@ -19,7 +19,7 @@ from benchmarks.workloads import Array, Case
 MOST_SLICES = 25
 
 
-def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
+def prepare(case: Case) -> Prepared | None:
     """Return the compiled runs of a case; the gradient of a maximum finds it again in x."""
     w = case.workload
     if w.op == "adaptive":
@@ -67,7 +67,7 @@ def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
             return reduce(larger, zip(values, taps(position, 0), strict=True))
         return reduce(larger, values)
 
-    jx, jdy = jnp.asarray(x), jnp.asarray(dy)
+    jx, jdy = map(jnp.asarray, case.data())
     given: tuple[Any, ...]
     if case.kind == "backward":
         compiled = [jax.jit(lambda x, dy: jax.vjp(pool, x)[1](dy)).lower(jx, jdy).compile()]

@@ -15,7 +15,7 @@ from benchmarks.workloads import Array, Case
 MOST_CHANNELS = 128
 
 
-def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
+def prepare(case: Case) -> Prepared | None:
     """Return the run of a case: image by image, and plane by plane if channels are first."""
     w = case.workload
     same = w.stride == 1 and all(k == 2 * w.padding + 1 for k in w.size)
@@ -24,6 +24,7 @@ def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
         return None
     if not first and w.channels > MOST_CHANNELS:
         return None
+    x, _ = case.data()
     cv2.setNumThreads(case.threads)
     images = x.reshape(-1, *w.spatial) if first else x
     if w.op == "max":

@@ -14,9 +14,9 @@ from benchmarks.contenders import FLOOR, OURS, OURS_OUT, Prepared
 from benchmarks.workloads import Array, Case
 
 
-def prepare(case: Case, x: Array, dy: Array) -> Prepared:
+def prepare(case: Case) -> Prepared:
     """Return the runs of a case; its gradient of a maximum is given the argmax."""
-    w = case.workload
+    w, (x, dy) = case.workload, case.data()
     how: dict[str, Any] = {"layout": case.layout, "num_threads": case.threads}
     if w.op == "adaptive":
         op, how["output_size"] = "adaptive_avg_pool", w.size

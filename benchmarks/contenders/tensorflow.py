@@ -12,7 +12,7 @@ from benchmarks.contenders import Prepared
 from benchmarks.workloads import Array, Case
 
 
-def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
+def prepare(case: Case) -> Prepared | None:
     """Return the run of a case.
 
     Averages do not count padding there, and the argmax knows no explicit padding: they have no
@@ -39,7 +39,7 @@ def prepare(case: Case, x: Array, dy: Array) -> Prepared | None:
         else:
             pads = [0, 0, *[w.padding] * 4, 0, 0]
             how |= {"padding": "EXPLICIT", "explicit_paddings": pads}
-    tx, tdy = (tf.constant(a[:, :, None] if series else a) for a in (x, dy))
+    tx, tdy = (tf.constant(a[:, :, None] if series else a) for a in case.data())
     raw, suffix = tf.raw_ops, "3D" if volume else ""
     run: partial[Any]
     if w.op == "max":

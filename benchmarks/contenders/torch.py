@@ -12,7 +12,7 @@ from benchmarks.contenders import Prepared
 from benchmarks.workloads import Array, Case
 
 
-def prepare(case: Case, x: Array, dy: Array) -> Prepared:
+def prepare(case: Case) -> Prepared:
     """Return the run of a case; gradients are the functions that autograd itself calls."""
     torch.set_num_threads(case.threads)
     w = case.workload
@@ -35,7 +35,7 @@ def prepare(case: Case, x: Array, dy: Array) -> Prepared:
             result = result.movedim(1, -1)
         return result.contiguous().numpy()  # type: ignore[no-any-return]
 
-    tx, tdy = tensor(x), tensor(dy)
+    tx, tdy = map(tensor, case.data())
     aten = torch.ops.aten
     run: partial[Any]
     if w.op == "max":

@@ -102,7 +102,7 @@ def test_outputs_are_of_the_shape_that_the_library_gives():
     for workload in WORKLOADS:
         if workload.op != "adaptive" and prod(workload.spatial) < 1e4:
             case = Case(replace(workload, batch=1, channels=1), "channels_first", "forward", 1)
-            run = prepare(case, *case.data()).runs[OURS]
+            run = prepare(case).runs[OURS]
             assert run().shape == case.output_shape
 
 
@@ -120,6 +120,15 @@ def test_outputs_are_of_the_shape_that_the_library_gives():
 def test_bytes_moved(name, kind, expected):
     for layout in LAYOUTS:
         assert Case(BY_NAME[name], layout, kind, 1).bytes_moved == expected
+
+
+def test_data_have_no_order_and_no_equals():
+    workload = replace(BY_NAME["grey image"], spatial=(512, 512))
+    x = Case(workload, "channels_last", "forward", 1).data()[0][0, :, :, 0]
+    assert np.unique(x).size == x.size
+    assert abs(x).max() <= 4
+    for one, other in ((x[1:], x[:-1]), (x[:, 1:], x[:, :-1])):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
 
 
 def test_data_is_the_same_in_both_layouts_and_positive_where_it_is_summed():
@@ -242,7 +251,7 @@ def expected():
     """The results of Poolgrad."""
     found = {}
     for case in tiny():
-        prepared = prepare(case, *case.data())
+        prepared = prepare(case)
         found[case] = prepared.arrays(prepared.runs[OURS]())
         for run in prepared.runs.values():
             run()
