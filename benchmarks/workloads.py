@@ -85,6 +85,11 @@ class Workload:
         return self.op != "adaptive" and self.size == self.spatial and self.padding == 0
 
     @property
+    def centred(self) -> bool:
+        """Whether each cell has a window around it, as in a filter."""
+        return self.stride == 1 and all(window == 2 * self.padding + 1 for window in self.size)
+
+    @property
     def passes(self) -> tuple[Pass, ...]:
         """What is measured of it."""
         return ("forward", "argmax", "backward") if self.op == "max" else ("forward", "backward")

@@ -18,9 +18,8 @@ MOST_CHANNELS = 128
 def prepare(case: Case) -> Prepared | None:
     """Return the run of a case: image by image, and plane by plane if channels are first."""
     w = case.workload
-    same = w.stride == 1 and all(k == 2 * w.padding + 1 for k in w.size)
     first = case.layout == "channels_first"
-    if case.kind != "forward" or len(w.spatial) != 2 or w.op == "adaptive" or not same:
+    if case.kind != "forward" or len(w.spatial) != 2 or w.op == "adaptive" or not w.centred:
         return None
     if not first and w.channels > MOST_CHANNELS:
         return None

@@ -14,8 +14,7 @@ from benchmarks.workloads import Case
 def prepare(case: Case) -> Prepared | None:
     """Return the run of a case."""
     w = case.workload
-    same = w.stride == 1 and all(k == 2 * w.padding + 1 for k in w.size)
-    if case.kind != "forward" or w.op == "adaptive" or not same:
+    if case.kind != "forward" or w.op == "adaptive" or not w.centred:
         return None
     x, _ = case.data()
     pool = ndimage.maximum_filter if w.op == "max" else ndimage.uniform_filter
