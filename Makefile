@@ -6,13 +6,16 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+# Options of the benchmark; other ones write to benchmarks/output unless they say where.
+BENCH ?= --output docs
 IMAGE ?= poolgrad
 ENGINE ?= $(shell command -v docker || command -v podman)
 
 BIN = .venv/bin
 SOURCES = pyproject.toml setup.py $(wildcard pyx/poolgrad/*.pyx)
 
-.PHONY: help run test test-baseline test-debug test-torch format check image image-run clean
+.PHONY: help run test test-baseline test-debug test-torch bench instructions format check image \
+	image-run clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -46,6 +49,18 @@ test-torch: .venv/test.stamp .venv/torch.stamp ## Compare with PyTorch, which th
 test-debug: .venv-debug/stamp ## Run the library's tests with every index in the kernels checked.
 	HYPOTHESIS_PROFILE=debug .venv-debug/bin/python -m pytest -m 'not slow' tests/library
 
+# Peers are large and pinned, so they have an environment of their own, too.
+.venv-bench/stamp: $(SOURCES) $(wildcard pyx/poolgrad/*.py)
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet '.[bench]'
+	@touch $@
+
+bench: .venv-bench/stamp ## Compare with other libraries, which this installs; writes docs/benchmarks.*.
+	.venv-bench/bin/python -m benchmarks $(BENCH)
+
+instructions: .venv/test.stamp ## Compare instruction counts with those kept; needs valgrind.
+	$(BIN)/python -m benchmarks.instructions
+
 format: .venv/dev.stamp ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -54,7 +69,7 @@ check: .venv/dev.stamp ## Check format, lint and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	PATH=$(BIN):$$PATH cython-lint pyx  # it looks for pycodestyle there
-	$(BIN)/mypy pyx/poolgrad service/poolgrad_service examples
+	$(BIN)/mypy pyx/poolgrad service/poolgrad_service examples benchmarks
 
 image: ## Build the container image.
 	@test -n "$(ENGINE)" || { echo 'make image needs docker or podman' >&2; exit 1; }
@@ -65,7 +80,7 @@ image-run: ## Run the image on 127.0.0.1:8000, read-only.
 	$(ENGINE) run --rm --read-only --publish $(HOST):$(PORT):8000 $(IMAGE)
 
 clean: ## Remove what the other targets made.
-	rm -rf .venv .venv-debug build dist *.egg-info pyx/*.egg-info service/*.egg-info \
+	rm -rf .venv .venv-debug .venv-bench benchmarks/output build dist *.egg-info pyx/*.egg-info service/*.egg-info \
 		pyx/poolgrad/*.so pyx/poolgrad/*.c pyx/poolgrad/*.html \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find pyx service tests examples -name __pycache__ -type d -exec rm -rf {} +
+	find pyx service tests examples benchmarks -name __pycache__ -type d -exec rm -rf {} +

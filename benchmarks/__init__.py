@@ -1,0 +1,1 @@
+"""How fast Poolgrad is beside its peers, and beside the memory: ``make bench``."""
