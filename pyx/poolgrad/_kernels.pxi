@@ -226,6 +226,9 @@ cdef enum:
     APART
     AXIS_FIELDS
 
+cdef enum:
+    MOST_DIGIT = 9  # windows of the largest kind that a `ladder` ends with
+
 # Columns of a tap table.
 cdef enum:
     BASE      # first tap of the row's first window, unclipped
@@ -253,6 +256,7 @@ cdef struct Segment:
     Py_ssize_t every
     Py_ssize_t many
     Py_ssize_t hop
+    Py_ssize_t radix        # of a `ladder`
     Window window
 
 cdef struct Box:
@@ -584,7 +588,7 @@ cdef inline void cut_off(
         many = (size - 1 - at) // step + 1 if at < size else 0
     window.start = at + front * step
     window.count = max(0, many - front)
-    window.step = step
+    window.step = step if window.count > 1 else 1  # what is not used may be large
     window.first = window.place = front
 
 
@@ -638,6 +642,7 @@ cdef bint unfold(
             whole = False
         if padded:
             window.start, window.count = first, many
+            window.step = row[STRIDE] if many > 1 else 1
             window.first = window.place = 0
         window.hop = 1
         if window.count:
@@ -697,6 +702,7 @@ cdef void find_segments(
             segment.many = (width - w + period - 1) // period
             segment.hop = taps[ADVANCE]
             segment.window = windows[w]
+            segment.radix = radix_for(windows[w].count) if program[LADDER] else 0
             segment += 1
     else:
         while w < width:
@@ -745,20 +751,22 @@ cdef void spread(
         else:
             for i in range(cells):
                 y[i * step] = x[i * gap]
-    elif channels == 3:
+    elif channels < 4:
         for i in range(cells):
-            for c in range(3):
+            for c in range(channels):
                 y[i * step + c] = x[i * gap + c]
+    elif channels < 8:
+        # Two copies of fixed length, which may overlap, are quicker than one of any length.
+        for i in range(cells):
+            memcpy(y + i * step, x + i * gap, 4 * sizeof(element))
+            memcpy(y + i * step + channels - 4, x + i * gap + channels - 4, 4 * sizeof(element))
+    elif channels < 16:
+        for i in range(cells):
+            memcpy(y + i * step, x + i * gap, 8 * sizeof(element))
+            memcpy(y + i * step + channels - 8, x + i * gap + channels - 8, 8 * sizeof(element))
     else:
-        i = 0
-        if channels < 16 and step == channels:
-            # A copy of fixed length is quicker. What it writes too much, the next ones write over.
-            while i + 16 // channels < cells:
-                memcpy(y + i * step, x + i * gap, 16 * sizeof(element))
-                i += 1
-        while i < cells:
+        for i in range(cells):
             memcpy(y + i * step, x + i * gap, channels * sizeof(element))
-            i += 1
 
 
 cdef inline real blank(Kind kind) noexcept nogil:
@@ -775,11 +783,23 @@ cdef void fill(Kind kind, Py_ssize_t n, real *y, bits *places) noexcept nogil:
         memset(places, 0, n * sizeof(bits))
 
 
+cdef Py_ssize_t radix_for(Py_ssize_t taps) noexcept nogil:
+    """Return the radix of a `ladder`: up to 64 taps, that with the fewest steps."""
+    cdef Py_ssize_t radix, steps, best = 8, least = 64
+    if taps <= 64:
+        for radix in range(2, 9):
+            steps = radix + taps // radix + taps % radix
+            if taps // radix <= MOST_DIGIT and steps < least:
+                best, least = radix, steps
+    return best
+
+
 cdef void ladder(
     Kind kind,
     const real *x,       # IN: where the first tap's vector is
     Py_ssize_t pitch,    # elements from tap to tap
     Py_ssize_t taps,
+    Py_ssize_t radix,
     Py_ssize_t n,
     real *lines,         # WORK: three rows, each of n + (taps - 1) * pitch elements
     bits *places,        # WORK, ARGMAX
@@ -787,7 +807,7 @@ cdef void ladder(
     const real **y,      # OUT: in which of them the results are
     const bits **argmax,
 ) noexcept nogil:
-    """As `box`, for many taps in a line: windows of 4, 16, ... taps come first.
+    """As `box`, for many taps in a line: windows of radix, radix squared, ... taps come first.
 
     A maximum ends with two windows that may overlap. A sum adds disjoint ones, the small ones
     at the end of the window first.
@@ -797,10 +817,12 @@ cdef void ladder(
     cdef const bits *carried = NULL
     cdef Box b
     cdef int into = 0
+    cdef bint last
     while True:
         # Row `into` is free; `now` and the tail are in the other two.
-        digit = taps // span % 4 if span * 4 <= taps else taps // span
-        if kind == SUM or span * 4 > taps:
+        last = taps // span <= MOST_DIGIT
+        digit = taps // span if last else taps // span % radix
+        if kind == SUM or last:
             used += digit * span
             to = into
             b = line_of(digit, span * pitch)
@@ -818,19 +840,19 @@ cdef void ladder(
                     lines + to * line, places + to * line)
                 tail = to
                 into = free_row(now, lines, line, tail)
-            if span * 4 > taps:
+            if last:
                 y[0] = lines + tail * line
                 argmax[0] = places + tail * line if kind == ARGMAX else NULL
                 return
-        b = line_of(4, span * pitch)
+        b = line_of(radix, span * pitch)
         b.hop[2] = span
         b.carried = carried
-        box(kind, False, now, &b, n + (taps - 4 * span) * pitch, lines + into * line,
+        box(kind, False, now, &b, n + (taps - radix * span) * pitch, lines + into * line,
             places + into * line)
         now = lines + into * line
         carried = places + into * line if kind == ARGMAX else NULL
         into = free_row(now, lines, line, tail)
-        span *= 4
+        span *= radix
 
 
 cdef inline int free_row(
@@ -902,7 +924,7 @@ cdef void sweep(
         n = ((segment.many - 1) * segment.hop + 1) * channels
         b.which = further(kind, which, window.start * pitch)
         if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
-            ladder(kind, x + window.start * pitch, b.pitch[2], window.count, n,
+            ladder(kind, x + window.start * pitch, b.pitch[2], window.count, segment.radix, n,
                    space.lines, space.places, space.line, &found, &found_places)
         elif segment.every == 1 and (segment.hop == 1 or segment.many == 1):
             box(kind, exact, x + window.start * pitch, b, n, y + segment.first * channels,
@@ -1315,7 +1337,7 @@ cdef bint reduce_plane(
     cdef Py_ssize_t down = field[AXIS_FIELDS + BOX]
     cdef Py_ssize_t out = tile.high[2] - tile.low[2], columns, d, h, i, at, pitch
     cdef Py_ssize_t many = space.high[1] - space.low[1]
-    cdef bint copied = program[ADJOINT] or program[PADDED] and not exact
+    cdef bint copied = program[ADJOINT] or program[PADDED] and not exact, checked
     cdef const Window *over
     cdef const Window *along
     cdef const real *row
@@ -1329,7 +1351,19 @@ cdef bint reduce_plane(
                 return False
         return True
     columns = (space.high[2] - space.low[2]) * tile.channels
+    checked = exact or kind >= SUM
+    if not checked and not copied and not program[SEPARABLE] and tile.channels == channels and (
+        space.low[2] == 0 and space.high[2] == width and (space.high[0] - space.low[0] == 1
+                                                          or many == height)
+    ):
+        # One stretch of memory.
+        if not plain(x + ((plane * depth + space.low[0]) * height + space.low[1]) * width * channels,
+                     (space.high[0] - space.low[0]) * many * width * channels):
+            return False
+        checked = True
     for d in range(space.low[0], space.high[0]):
+        if checked and not copied and not program[SEPARABLE]:
+            break  # there is nothing to prepare
         if not space.needed[0][d - space.low[0]]:
             continue
         for h in range(space.low[1], space.high[1]):
@@ -2112,6 +2146,50 @@ cdef inline bint all_taps(
     return not bad
 
 
+cdef bint all_planes(
+    const index *argmax,
+    Py_ssize_t planes,
+    const Py_ssize_t **taps,
+    const Py_ssize_t *box,
+    Py_ssize_t cells,
+    int *bounds,                       # WORK: six rows of a plane's cells
+) noexcept nogil:
+    """Whether all values below 2**16 are right, in planes of one channel."""
+    cdef Py_ssize_t n, d, h, w, i = 0
+    cdef Window[3] at
+    cdef int bad = 0, place, row, deep
+    cdef int across = <int>box[2], down = <int>box[1]
+    cdef float by_across = <float>1 / across, by_down = <float>1 / down
+    cdef int *first_w = bounds
+    cdef int *many_w = bounds + cells
+    cdef int *first_h = bounds + 2 * cells
+    cdef int *many_h = bounds + 3 * cells
+    cdef int *first_d = bounds + 4 * cells
+    cdef int *many_d = bounds + 5 * cells
+    for d in range(taps[0][WINDOWS]):
+        at[0] = clip(taps[0], d)
+        for h in range(taps[1][WINDOWS]):
+            at[1] = clip(taps[1], h)
+            for w in range(taps[2][WINDOWS]):
+                at[2] = clip(taps[2], w)
+                first_w[i], many_w[i] = <int>at[2].first, <int>at[2].count
+                first_h[i], many_h[i] = <int>at[1].first, <int>at[1].count
+                first_d[i], many_d[i] = <int>at[0].first, <int>at[0].count
+                i += 1
+    for n in range(planes):
+        for i in range(cells):
+            place = argmax[i]
+            row = <int>((place + <float>0.5) * by_across)
+            deep = <int>((row + <float>0.5) * by_down)
+            bad |= (argmax[i] != <index>-1) & (
+                (<unsigned int>(place - row * across - first_w[i]) >= <unsigned int>many_w[i])
+                | (<unsigned int>(row - deep * down - first_h[i]) >= <unsigned int>many_h[i])
+                | (<unsigned int>(deep - first_d[i]) >= <unsigned int>many_d[i])
+            )
+        argmax += cells
+    return not bad
+
+
 def first_bad(
     const Py_ssize_t[::1] program,     # IN: of y
     Py_ssize_t planes,
@@ -2123,7 +2201,8 @@ def first_bad(
     cdef const Py_ssize_t *taps[3]
     cdef Py_ssize_t[3] box
     cdef Window[3] at
-    cdef Py_ssize_t axis, n, d, h, w, c, limit, last, cell = 0, bad = -1
+    cdef Py_ssize_t axis, n, d, h, w, c, limit, last, cells, cell = 0, bad = -1
+    cdef int *bounds = NULL
     cdef bint inner, good
     for axis in range(3):
         taps[axis] = p + p[AXES + axis * AXIS_FIELDS + TAPS_AT]
@@ -2137,6 +2216,12 @@ def first_bad(
         last = min(last, taps[2][WINDOWS] - 1)
     with nogil:
         good = below(&argmax[0], argmax.shape[0], <unsigned int>limit)
+        cells = taps[0][WINDOWS] * taps[1][WINDOWS] * taps[2][WINDOWS]
+        if good and channels == 1 and planes > 4 and limit <= 65536 and cells <= 65536:
+            bounds = <int *>malloc(6 * cells * sizeof(int))
+            if bounds != NULL and all_planes(&argmax[0], planes, taps, box, cells, bounds):
+                planes = 0  # else the first bad one is looked for
+            free(bounds)
         for n in range(planes):
             for d in range(taps[0][WINDOWS]):
                 at[0] = clip(taps[0], d)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import isqrt, prod
 from typing import Final, Literal
 
 import numpy as np
@@ -151,7 +151,7 @@ def program(
         and height.step == 1
         and height.shares(height.taps)
     )
-    along = 4 * (width.taps.bit_length() // 2) if ladder else width.taps
+    along = 2 * isqrt(width.taps) if ladder else width.taps
     upright = 6 if slide else depth.taps * height.taps
     separable = (
         not routes
@@ -236,6 +236,8 @@ def program(
         cut(2, tall, TILE_BYTES)
         for k, least in ((2, 1), (3, max(1, 512 // cell)), (4, 64), (3, 1), (4, 16)):
             cut(k, least, MOST_BYTES)
+    if separable and sizes[4] < channels and padding <= width.size + 64:
+        padded = copied = True  # so that a row is one vector again
     whole = sizes[1:] == [depth.windows, height.windows, width.windows, max(1, channels)]
     if whole:
         plane = max(1, itemsize * max(1, channels) * max(
