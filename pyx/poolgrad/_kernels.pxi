@@ -44,7 +44,8 @@ cdef extern from *:
     #endif
 
     /* Vectors as wide as the instruction set's, which GCC and Clang know on every CPU. */
-    #if defined(__AVX512F__)
+    #if defined(POOLGRAD_BYTES)  /* as tests want it */
+    #elif defined(__AVX512F__)
     #define POOLGRAD_BYTES 64
     #elif defined(__AVX2__)
     #define POOLGRAD_BYTES 32
@@ -81,33 +82,34 @@ cdef extern from *:
         return every != 0;
     }
 
+    #define AVX512 (POOLGRAD_BYTES == 64 && defined(__AVX512F__))
+    #define AVX2 (POOLGRAD_BYTES == 32 && defined(__AVX2__))
+    #define SSE2 (POOLGRAD_BYTES == 16 && defined(__SSE2__))
+    #define FLOATS (sizeof(REAL) == 4)
     /* max(v, best) of the CPU: `best` unless v is larger. Any NaN is up to the caller. */
-    #define IS(bytes, size) (POOLGRAD_BYTES == bytes && sizeof(REAL) == size)
     INLINE vec maximum(vec v, vec best) {
-    #if defined(__AVX512F__)
-        return IS(64, 4) ? (vec)_mm512_max_ps((__m512)v, (__m512)best)
-                         : (vec)_mm512_max_pd((__m512d)v, (__m512d)best);
-    #elif defined(__AVX2__)
-        return IS(32, 4) ? (vec)_mm256_max_ps((__m256)v, (__m256)best)
-                         : (vec)_mm256_max_pd((__m256d)v, (__m256d)best);
-    #elif defined(__SSE2__)
-        return IS(16, 4) ? (vec)_mm_max_ps((__m128)v, (__m128)best)
-                         : (vec)_mm_max_pd((__m128d)v, (__m128d)best);
+    #if AVX512
+        return FLOATS ? (vec)_mm512_max_ps((__m512)v, (__m512)best)
+                      : (vec)_mm512_max_pd((__m512d)v, (__m512d)best);
+    #elif AVX2
+        return FLOATS ? (vec)_mm256_max_ps((__m256)v, (__m256)best)
+                      : (vec)_mm256_max_pd((__m256d)v, (__m256d)best);
+    #elif SSE2
+        return FLOATS ? (vec)_mm_max_ps((__m128)v, (__m128)best)
+                      : (vec)_mm_max_pd((__m128d)v, (__m128d)best);
     #else
         return choose(larger(v, best), v, best);
     #endif
     }
 
     /* So many bytes or ints, each in a lane of its own. */
-    typedef unsigned char bytes_of_lanes
-        __attribute__((vector_size(POOLGRAD_BYTES / sizeof(REAL))));
     INLINE mask widen_bytes(const unsigned char *x) {
-    #if defined(__AVX512F__)
-        return IS(64, 4) ? (mask)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x))
-                         : (mask)_mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)x));
-    #elif defined(__AVX2__)
+    #if AVX512
+        return FLOATS ? (mask)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x))
+                      : (mask)_mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)x));
+    #elif AVX2
         int32_t four;
-        if (IS(32, 4)) return (mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
+        if (FLOATS) return (mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
         memcpy(&four, x, 4);
         return (mask)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
     #else
@@ -126,7 +128,7 @@ cdef extern from *:
     /* Four rows of four elements, the rows some elements apart, to columns. */
     INLINE void turn(const REAL *x, Py_ssize_t gap, REAL *y, Py_ssize_t step) {
     #if defined(__SSE2__)
-        if (sizeof(REAL) == 4) {
+        if (FLOATS) {
             __m128 a = _mm_loadu_ps((const float *)x), b = _mm_loadu_ps((const float *)(x + gap));
             __m128 c = _mm_loadu_ps((const float *)(x + 2 * gap));
             __m128 d = _mm_loadu_ps((const float *)(x + 3 * gap));
@@ -1814,6 +1816,23 @@ cdef inline void add_along(
         dx[last] = sum
 
 
+cdef inline void add_four(
+    real *dx, Py_ssize_t cells, const int *offsets, const index *which, const real *dy,
+    Py_ssize_t windows, Py_ssize_t n, Py_ssize_t step, Py_ssize_t base
+) noexcept nogil:
+    """As `add_at`, in four planes at once, of so many cells and windows.
+
+    Neighbouring windows often have the same largest element, and each addition to it has to wait
+    for the last one. Those of other planes need not.
+    """
+    cdef Py_ssize_t i, k
+    for i in range(n):
+        for k in range(4):
+            if which[k * windows + i] != <index>-1:
+                dx[k * cells + base + offsets[which[k * windows + i]]] += dy[k * windows + i]
+        base += step
+
+
 cdef void scatter(
     const Py_ssize_t *program,
     const Py_ssize_t *forward,         # IN: the program of the windows
@@ -1824,6 +1843,7 @@ cdef void scatter(
     Py_ssize_t[3] least,               # IN: the windows that may reach it
     Py_ssize_t[3] most,
     Py_ssize_t plane,
+    Py_ssize_t planes,                 # 1; or 4 whole ones, of one channel
     bint clear,                        # whether this is the first time
     real *dx,                          # INOUT: the array
     index _index,
@@ -1832,7 +1852,7 @@ cdef void scatter(
     cdef const Py_ssize_t *taps[3]
     cdef Py_ssize_t[3] cells
     cdef Py_ssize_t axis, d, h, w, at, deep, high, first, last, base, row, n
-    cdef Py_ssize_t channels = program[CHANNELS]
+    cdef Py_ssize_t channels = program[CHANNELS], size
     cdef bint all_in = True, apart
     cdef const index *argmax
     cdef const real *gradient
@@ -1845,8 +1865,9 @@ cdef void scatter(
     first = ((tile.low[0] * cells[1] + tile.low[1]) * cells[2] + tile.low[2]) * channels
     last = ((((tile.high[0] - 1) * cells[1] + tile.high[1] - 1) * cells[2]) + tile.high[2]) \
         * channels
+    size = cells[0] * cells[1] * cells[2]
     if clear and tile.channels == channels:
-        memset(dx + first, 0, (last - first) * sizeof(real))
+        memset(dx + first, 0, (last - first + (planes - 1) * size) * sizeof(real))
     elif clear:
         for at in range((last - first) // channels):
             memset(dx + first + at * channels, 0, tile.channels * sizeof(real))
@@ -1864,7 +1885,11 @@ cdef void scatter(
             if channels == 1 and not apart:
                 base = high + taps[2][BASE] + least[2] * taps[2][ADVANCE]
                 n = most[2] - least[2]
-                if all_in:
+                if planes == 4:
+                    add_four(dx, size, offsets, argmax + least[2], gradient + least[2],
+                             taps[0][WINDOWS] * taps[1][WINDOWS] * taps[2][WINDOWS], n,
+                             taps[2][ADVANCE], base)
+                elif all_in:
                     add_along(dx, offsets, argmax + least[2], gradient + least[2], n,
                               taps[2][ADVANCE], True, base, 0, 0)
                 else:
@@ -1933,7 +1958,7 @@ cdef void search(
     which.at -= least[2] * which.cell * which.item
 
 
-cdef int *offsets_of(const Py_ssize_t *forward) noexcept nogil:
+cdef int *offsets_of(const Py_ssize_t *forward, Py_ssize_t cell) noexcept nogil:
     """Allocate and write how many elements of x each tap lies behind the first; or return NULL."""
     cdef Py_ssize_t d, h, w, axis
     cdef Py_ssize_t[3] many
@@ -1941,7 +1966,6 @@ cdef int *offsets_of(const Py_ssize_t *forward) noexcept nogil:
     cdef const Py_ssize_t *taps
     cdef int *offsets
     cdef int *next_one
-    cdef Py_ssize_t cell = forward[CHANNELS]
     for axis in range(2, -1, -1):
         taps = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
         many[axis] = forward[AXES + axis * AXIS_FIELDS + BOX]
@@ -1976,7 +2000,8 @@ cdef void route_tiles(
     cdef Tile tile, one, band, piece
     cdef Target target
     cdef Spot *which = &space.which
-    cdef Py_ssize_t axis, plane
+    cdef Py_ssize_t axis, plane, planes, next_plane
+    cdef bint whole
     cdef Py_ssize_t[3] windows
     cdef Py_ssize_t[3] least
     cdef Py_ssize_t[3] most
@@ -1994,6 +2019,12 @@ cdef void route_tiles(
     while take(ticket, p, &tile):
         one = tile
         one.planes = 1
+        next_plane = tile.plane
+        whole = (f + f[AXES + 2 * AXIS_FIELDS + TAPS_AT])[PARTS] == 1
+        for axis in range(3):
+            whole = whole and tile.low[axis] == 0 and (
+                tile.high[axis] == (p + p[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
+            )
         for plane in range(tile.plane, tile.plane + tile.planes):
             set_up(p, &tile, False, not p[SCATTER], space)
             for axis in range(3):
@@ -2011,10 +2042,18 @@ cdef void route_tiles(
                 )
                 reduce_plane(kind, False, p, dy, &one, &target, plane, space, <index>0)
             elif x == NULL:
-                scatter(p, f, offsets, dy, which, &tile, least, most, plane, True, dx, <index>0)
+                if next_plane > plane:
+                    continue  # it was one of four
+                planes = 1
+                if p[CHANNELS] == 1 and whole and plane + 4 <= tile.plane + tile.planes:
+                    planes = 4
+                next_plane = plane + planes
+                scatter(p, f, offsets, dy, which, &tile, least, most, plane, planes, True, dx,
+                        <index>0)
             else:
                 # As many windows at a time as there is room for, in ascending order.
-                scatter(p, f, offsets, dy, which, &tile, least, least, plane, True, dx, <index>0)
+                scatter(p, f, offsets, dy, which, &tile, least, least, plane, 1, True, dx,
+                        <index>0)
                 for axis in range(3):
                     band.low[axis], band.high[axis] = least[axis], most[axis]
                 piece = band
@@ -2026,7 +2065,7 @@ cdef void route_tiles(
                         while next_piece(&band, 2, p[SLAB_WIDTH], &piece):
                             search(f, x, &tile, piece.low, piece.high, plane, again, slab, which)
                             scatter(p, f, offsets, dy, which, &tile, piece.low, piece.high, plane,
-                                    False, dx, <index>0)
+                                    1, False, dx, <index>0)
 
 
 def max_backward(
@@ -2062,7 +2101,7 @@ def max_backward(
             again_block = lay_out(f, 1, 0, &again)
             slab = <index *>malloc((p[SLAB] + 64) * sizeof(index))
         if p[SCATTER]:
-            offsets = offsets_of(f)
+            offsets = offsets_of(f, p[CHANNELS])
         if p[TOGETHER]:
             together = <real *>malloc(
                 (n + 2 * m) * MOST_TOGETHER * sizeof(real) + n * MOST_TOGETHER * sizeof(index)

@@ -270,6 +270,16 @@ class Plan:
         >>> plan.forward(np.arange(4, dtype=np.float32).reshape(1, 4, 1)).ravel()
         array([0.5, 2.5], dtype=float32)
         """
+        if (
+            return_argmax is False and out is None and num_threads is None and self._small
+            and type(x) is np.ndarray and x.dtype is self.dtype and x.shape == self.input_shape
+            and usable(x)
+        ):  # fmt: skip
+            # A small array is pooled in less time than the rest of this function takes.
+            result = np.empty(self.output_shape, self.dtype)
+            kernel, code = self._small
+            if kernel(code, x.ravel(), result.ravel(), None):
+                return result
         x = self._as_given("x", x, self.input_shape)
         used = threads.resolve(num_threads)
         if return_argmax is not False and boolean("return_argmax", return_argmax):
@@ -487,6 +497,19 @@ class Plan:
         """Return an array that a kernel can write: `array` itself, or a temporary beside it."""
         return array if usable(array) else np.empty(array.shape, array.dtype)
 
+    @cached_property
+    def _small(self) -> tuple[Any, Any] | None:
+        """The kernel of a forward and its program, where no second thread is worth it."""
+        if self.cost >= 2 * STEPS_A_THREAD or not self.output_bytes:
+            return None
+        return self._plain_kernel, self._program("forward").code
+
+    @property
+    def _plain_kernel(self) -> Any:
+        """The kernel of a forward without argmax."""
+        module = kernels[self.dtype]
+        return module.largest if OPERATIONS[self.op].has_argmax else module.total
+
     def _reduce(self, x: Array, y: Array, argmax: Array | None, num_threads: int) -> None:
         """Reduce the windows of x."""
         if not y.size:
@@ -494,8 +517,7 @@ class Plan:
         module = kernels[self.dtype]
         to = self._written(y)
         if argmax is None:
-            kernel = module.largest if OPERATIONS[self.op].has_argmax else module.total
-            self._run(kernel, "forward", num_threads, flat(x), flat(to))
+            self._run(self._plain_kernel, "forward", num_threads, flat(x), flat(to))
         else:
             which = self._written(argmax)
             kernel = module.largest_and_where[_SIGNATURES[argmax.dtype]]

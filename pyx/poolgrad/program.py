@@ -129,15 +129,14 @@ def program(
     backward = task != "forward"
     together = 0
     most = max(prod(axis.size for axis in axes), prod(axis.output for axis in axes))
-    if channels == 1 and planes >= LEAST_TOGETHER and most <= MOST_CELLS:
+    if channels == 1 and planes >= LEAST_TOGETHER and most <= MOST_CELLS and task != "route":
         together, planes, channels = planes, 1, MOST_TOGETHER
     depth, height, width = (axis.covering if backward else axis.windows for axis in axes)
     sides = (depth, height, width)
     routes = task in ("route", "search")
     looks = depth.taps * height.taps * width.taps
     scatter = routes and (
-        looks > (MOST_LOOKS if channels >= NARROW or width.period == 1 else MOST_LOOKS // 2)
-        or not all(axis.plain for axis in axes)
+        channels < NARROW or looks > MOST_LOOKS or not all(axis.plain for axis in axes)
     )
     # Rows of source that each row of the result needs of its own.
     own = prod(min(s.advance / s.period, s.taps) for s in (depth, height))
