@@ -12,7 +12,7 @@ IMAGE ?= poolgrad
 ENGINE ?= $(shell command -v docker || command -v podman)
 
 BIN = .venv/bin
-SOURCES = pyproject.toml setup.py $(wildcard pyx/poolgrad/*.pyx)
+SOURCES = pyproject.toml setup.py $(wildcard pyx/poolgrad/*.pyx pyx/poolgrad/*.pxi)
 
 .PHONY: help run test test-baseline test-debug test-torch bench instructions format check image \
 	image-run clean
@@ -43,11 +43,13 @@ test-torch: .venv/test.stamp .venv/torch.stamp ## Compare with PyTorch, which th
 # A build in an environment of its own, so that it never takes the place of the fast one.
 .venv-debug/stamp: $(SOURCES) $(wildcard pyx/poolgrad/*.py service/poolgrad_service/*.py)
 	@test -x .venv-debug/bin/python || $(PYTHON) -m venv .venv-debug
-	POOLGRAD_DEBUG=1 .venv-debug/bin/python -m pip install --quiet '.[test]'
+	POOLGRAD_DEBUG=1 POOLGRAD_BUILDS=baseline,avx2 \
+		.venv-debug/bin/python -m pip install --quiet '.[test]'
 	@touch $@
 
-test-debug: .venv-debug/stamp ## Run the library's tests with every index in the kernels checked.
-	HYPOTHESIS_PROFILE=debug .venv-debug/bin/python -m pytest -m 'not slow' tests/library
+test-debug: .venv-debug/stamp ## Run the library's tests with the kernels' memory accesses checked.
+	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+		PYTHONMALLOC=malloc HYPOTHESIS_PROFILE=debug .venv-debug/bin/python -m pytest -m 'not slow' tests/library
 
 # Peers are large and pinned, so they have an environment of their own, too.
 .venv-bench/stamp: $(SOURCES) $(wildcard pyx/poolgrad/*.py)

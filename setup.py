@@ -1,10 +1,12 @@
 """What depends on the compiler, and nothing else; all other metadata is in pyproject.toml.
 
-Three environment switches (see CONTRIBUTING.md), each off unless set to 1: POOLGRAD_DEBUG checks
-every index, POOLGRAD_TRACE lets coverage see the kernels, POOLGRAD_ANNOTATE writes annotated HTML.
+Environment switches (see CONTRIBUTING.md), each off unless set to 1: POOLGRAD_DEBUG checks
+every access to memory, POOLGRAD_TRACE lets coverage see the kernels, POOLGRAD_ANNOTATE writes
+annotated HTML. POOLGRAD_BUILDS names the builds to make, where not all are wanted.
 """
 
 import os
+import sys
 import sysconfig
 
 from Cython.Build import cythonize
@@ -15,18 +17,26 @@ DEBUG, TRACE, ANNOTATE = (
     os.environ.get(f"POOLGRAD_{name}") == "1" for name in ("DEBUG", "TRACE", "ANNOTATE")
 )
 
-# Strict floating point: no contraction and no reassociation, so that every build gives equal bits.
-# What is given up (errno, traps) changes no value.
-FLAGS = {
-    "unix": [
-        "-O1" if DEBUG else "-O3",
-        "-g" if DEBUG else "-g0",
-        "-ffp-contract=off",
-        "-fno-math-errno",
-        "-fno-trapping-math",
-        "-Wno-psabi",  # vectors are passed between inlined functions only
-    ],
-}
+# The kernels are pointers into arrays, so it is the compiler that can check them, not Cython.
+SANITIZE = [
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=undefined",
+]
+
+FLAGS = [
+    # Strict floating point: no contraction and no reassociation, so that every build gives equal
+    # bits. What is given up (errno, traps) changes no value.
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wno-psabi",  # vectors are passed between inlined functions only
+    # Python itself is compiled with -fwrapv, under which no overflow is undefined, or found.
+    *(
+        ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv", *SANITIZE]
+        if DEBUG
+        else ["-O3", "-g0"]
+    ),
+]
 
 #: Builds of the kernels, those beside the baseline on x86-64 only; see `poolgrad.dispatch`.
 ISA_FLAGS = {
@@ -34,8 +44,10 @@ ISA_FLAGS = {
     "avx2": ["-mavx2"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
 }
-
-X86_64 = os.name == "posix" and sysconfig.get_platform().endswith(("x86_64", "amd64"))
+if not sysconfig.get_platform().endswith(("x86_64", "amd64")):
+    ISA_FLAGS = {"baseline": []}
+elif os.environ.get("POOLGRAD_BUILDS"):
+    ISA_FLAGS = {isa: ISA_FLAGS[isa] for isa in os.environ["POOLGRAD_BUILDS"].split(",")}
 
 #: The dtypes that the kernels are built for.
 DTYPES = ("float32", "float64")
@@ -59,32 +71,39 @@ class BuildExt(build_ext):
     """Adds the flags once the compiler is known, which is only here."""
 
     def build_extensions(self):
-        """Give each extension the flags of the compiler in use."""
+        """Give each extension the flags of its build."""
+        if self.compiler.compiler_type != "unix":
+            sys.exit("poolgrad needs GCC or Clang: its kernels use their vector types")
         for extension in self.extensions:
-            flags = FLAGS.get(self.compiler.compiler_type, [])
             isa = extension.name.rpartition("_")[2]
-            extension.extra_compile_args = flags + ISA_FLAGS.get(isa, [])
+            extension.extra_compile_args = FLAGS + ISA_FLAGS.get(isa, [])
+            extension.extra_link_args = SANITIZE if DEBUG else []
         self.parallel = os.cpu_count()
         super().build_extensions()
 
+
+#: Cython's own code for memoryviews, which would else be compiled into every module.
+SHARED = "poolgrad._cyutility"
+
+MODULES = ["_cpu", *(f"_{dtype}_{isa}" for dtype in DTYPES for isa in ISA_FLAGS)]
 
 setup(
     ext_modules=cythonize(
         [
             Extension(
-                name,
-                [f"pyx/{name.replace('.', '/')}.pyx"],
+                f"poolgrad.{name}",
+                [f"pyx/poolgrad/{name}.pyx"],
                 define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
             )
-            for name in (
-                "poolgrad._cpu",
-                *(f"poolgrad._{d}_{isa}" for d in DTYPES for isa in (ISA_FLAGS if X86_64 else ["baseline"]))
-            )
-        ],
+            for name in MODULES
+        ]
+        + [Extension(SHARED, [f"pyx/{SHARED.replace('.', '/')}.c"])],
+        shared_utility_qualified_name=SHARED,
         compiler_directives=DIRECTIVES,
         annotate=ANNOTATE,
         # The C file depends on the switches, and cythonize looks at time stamps only.
         force=True,
+        nthreads=os.cpu_count(),
     ),
     cmdclass={"build_ext": BuildExt},
 )

@@ -25,6 +25,7 @@ from typing import Any, Final
 from benchmarks.contenders import OURS_OUT
 from benchmarks.contenders.poolgrad import prepare
 from benchmarks.workloads import Case, Op, Workload
+from poolgrad.arrays import DTYPES
 from poolgrad.dispatch import BUILDS, runnable
 
 KEPT: Final = Path(__file__).with_suffix(".json")
@@ -124,7 +125,7 @@ def compare(
 
 def compiler() -> str:
     """Return what compiled the kernels, as their files tell it."""
-    spec = find_spec(BUILDS[-1].module)
+    spec = find_spec(BUILDS[-1].module(DTYPES[0]))
     content = Path(spec.origin).read_bytes() if spec and spec.origin else b""
     found = re.search(rb"(GCC: \(|clang version )[^\0]+", content)
     return f"{found[0].decode() if found else 'unknown'} {platform.machine()}"

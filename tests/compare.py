@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def _bits(array):
+def canonical(array):
     """The array's bits, with every NaN mapped to one pattern: any NaN equals any NaN."""
     array = np.ascontiguousarray(array)
     if array.dtype.kind != "f":
@@ -16,7 +16,7 @@ def assert_same_bits(actual, expected):
     """Same shape, same dtype, same bits; the sign of a zero counts, a NaN's payload does not."""
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
-    wrong = np.argwhere(_bits(actual) != _bits(expected))
+    wrong = np.argwhere(canonical(actual) != canonical(expected))
     if len(wrong):
         first = tuple(int(i) for i in wrong[0])
         raise AssertionError(

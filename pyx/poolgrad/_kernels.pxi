@@ -321,7 +321,6 @@ cdef struct Space:
     Spot which              # ROUTE: where the argmax is
 
 
-
 # ------------------------------------------------------------------------------------ the box
 
 
@@ -907,10 +906,11 @@ cdef void sweep(
         b.hop[2] = window.hop
         b.place = place + window.place
         if (
-            pitch != channels or y_pitch != channels
-            or not program[LADDER] and segment.many > 1 and (
-                segment.hop >= LANES
-                or channels >= LANES and (segment.hop != 1 or segment.every != 1)
+            pitch != channels or not program[LADDER] and (
+                y_pitch != channels or segment.many > 1 and (
+                    segment.hop >= LANES
+                    or channels >= LANES and (segment.hop != 1 or segment.every != 1)
+                )
             )
         ):
             # Cells that are not side by side, or are vectors by themselves, or far apart.
@@ -928,7 +928,9 @@ cdef void sweep(
         if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
             ladder(kind, x + window.start * pitch, b.pitch[2], window.count, segment.radix, n,
                    space.lines, space.places, space.line, &found, &found_places)
-        elif segment.every == 1 and (segment.hop == 1 or segment.many == 1):
+        elif y_pitch == channels and segment.every == 1 and (
+            segment.hop == 1 or segment.many == 1
+        ):
             box(kind, exact, x + window.start * pitch, b, n, y + segment.first * channels,
                 places + segment.first * channels)
             continue
@@ -936,7 +938,7 @@ cdef void sweep(
             box(kind, exact, x + window.start * pitch, b, n, space.lines, space.places)
             found, found_places = space.lines, space.places
         spread(found, segment.hop * channels, segment.many, channels,
-               y + segment.first * channels, segment.every * channels)
+               y + segment.first * y_pitch, segment.every * y_pitch)
         if kind == ARGMAX:
             spread(found_places, segment.hop * channels, segment.many, channels,
                    places + segment.first * channels, segment.every * channels)
@@ -1359,8 +1361,8 @@ cdef bint reduce_plane(
                                                           or many == height)
     ):
         # One stretch of memory.
-        if not plain(x + ((plane * depth + space.low[0]) * height + space.low[1]) * width * channels,
-                     (space.high[0] - space.low[0]) * many * width * channels):
+        i = ((plane * depth + space.low[0]) * height + space.low[1]) * width * channels
+        if not plain(x + i, (space.high[0] - space.low[0]) * many * width * channels):
             return False
         checked = True
     for d in range(space.low[0], space.high[0]):
@@ -1518,8 +1520,8 @@ cdef inline bint take(
     """Take the next tile of a result; False when none is left."""
     cdef Py_ssize_t axis, k, many, at, size, windows
     cdef Py_ssize_t i = poolgrad_fetch_add(ticket, 1)
-    # Channels vary fastest: neighbouring tiles are neighbours in memory. The part of the width varies
-    # slowest, since its windows, which are many, are unfolded anew for each.
+    # Channels vary fastest: neighbouring tiles are neighbours in memory. The part of the width
+    # varies slowest, since its windows, which are many, are unfolded anew for each.
     many = (program[CHANNELS] + program[TILE_CHANNELS] - 1) // program[TILE_CHANNELS]
     tile.channel = i % many * program[TILE_CHANNELS]
     tile.channels = min(program[TILE_CHANNELS], program[CHANNELS] - tile.channel)

@@ -73,7 +73,6 @@ def choose(environment: Mapping[str, str]) -> Build:
 _active: Final = choose(os.environ)
 
 
-
 def load(build: Build) -> dict[np.dtype[Any], Any]:
     """Return a build's module for each dtype."""
     return {dtype: importlib.import_module(build.module(dtype)) for dtype in DTYPES}

@@ -626,9 +626,7 @@ def _plan_of(op: str, x: object, *values: object) -> Plan:
     return plan_of("x", op, array.shape, array.dtype, values)
 
 
-def _plan_of_backward(
-    op: str, dy: object, x: object, *values: object
-) -> tuple[Plan, Array | None]:
+def _plan_of_backward(op: str, dy: object, x: object, *values: object) -> tuple[Plan, Array | None]:
     """Return the plan of a gradient, and x if it was given as an array."""
     gradient = as_input("dy", dy)
     if isinstance(x, (tuple, list)):

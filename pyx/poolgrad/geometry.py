@@ -136,7 +136,9 @@ class Axis:
 
     def taps(self) -> Rows:
         """Return the table of the windows' taps in the input."""
-        return [(-self.before, self.kernel, self.stride, self.dilation, self.size, 1, self.output, 1)]
+        return [
+            (-self.before, self.kernel, self.stride, self.dilation, self.size, 1, self.output, 1)
+        ]
 
     def frame(self) -> Rows:
         """Return the table of the windows' taps in the padded input.

@@ -361,9 +361,7 @@ class Plan:
     # -------------------------------------------------------------------------- its arguments
 
     def _as_given(self, name: str, array: object, shape: tuple[int, ...]) -> Array:
-        if (
-            type(array) is np.ndarray and array.dtype is self.dtype and array.shape == shape
-        ):
+        if type(array) is np.ndarray and array.dtype is self.dtype and array.shape == shape:
             return array
         given = as_input(name, array)
         if given.dtype != self.dtype:
@@ -670,7 +668,7 @@ def plan_for(
             raise ParameterError(
                 f"{show(keyword)[1:-1]}: {op} has no such hyperparameter; it has {allowed}"
             )
-    values = defaults | hyperparameters
+    values = {**defaults, **hyperparameters}
     for keyword, value in values.items():
         if value is Parameter.empty:
             raise ParameterError(f"{keyword}: it is missing; {op} needs it")
@@ -697,7 +695,9 @@ _SCALARS: Final = frozenset({int, str, bool, type(None)})
 
 
 def _plain(value: object, depth: int = 2) -> bool:
-    """Whether a value is a scalar, or a tuple of ints, or of None, or of such tuples, as pads are."""
+    """Whether a value is a scalar, or a tuple of ints, of None, or of such tuples, as pads are."""
     if type(value) is tuple:
-        return depth > 0 and all(type(item) is not bool and _plain(item, depth - 1) for item in value)
+        return depth > 0 and all(
+            type(item) is not bool and _plain(item, depth - 1) for item in value
+        )
     return type(value) in _SCALARS

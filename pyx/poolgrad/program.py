@@ -17,7 +17,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from poolgrad.geometry import Axis, Rows
+from poolgrad.geometry import Axis, Rows, Side
 
 __all__ = ["Program", "Task", "program"]
 
@@ -160,9 +160,7 @@ def program(
     slide = slide and separable
     padding = width.front + width.back
     padded = padding <= width.size + 64 and (
-        ladder
-        or task == "search"
-        or not scatter and channels < NARROW and padding > 0
+        ladder or task == "search" or (not scatter and channels < NARROW and padding > 0)
     )
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
     copied = padded or task == "adjoint"
@@ -239,9 +237,12 @@ def program(
         padded = copied = True  # so that a row is one vector again
     whole = sizes[1:] == [depth.windows, height.windows, width.windows, max(1, channels)]
     if whole:
-        plane = max(1, itemsize * max(1, channels) * max(
-            prod(s.size for s in sides), prod(s.windows for s in sides)
-        ))
+        plane = max(
+            1,
+            itemsize
+            * max(1, channels)
+            * max(prod(s.size for s in sides), prod(s.windows for s in sides)),
+        )
         sizes[0] = max(1, min(planes, TILE_BYTES // plane))
     else:
         sizes[0] = 1

@@ -18,6 +18,7 @@ import pytest
 
 import poolgrad
 import poolgrad_service
+from poolgrad import dispatch
 from poolgrad_service import Settings, create_app
 from poolgrad_service.routes import calls
 from poolgrad_service.schemas import ERRORS
@@ -29,10 +30,17 @@ OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 
 def modules(package):
-    """Return the names of a package and its modules, but for `__main__`."""
-    names = [package.__name__]
-    names += [f"{package.__name__}.{m.name}" for m in pkgutil.iter_modules(package.__path__)]
-    return [name for name in names if not name.endswith("__main__")]
+    """Return the names of a package and its modules, but for `__main__` and the kernels.
+
+    Not every CPU can import all builds of the kernels, and they have no examples.
+    """
+    names = [m.name for m in pkgutil.iter_modules(package.__path__)]
+    builds = tuple(f"_{dtype.name}_" for dtype in dispatch.kernels)
+    skipped = ("__main__", "_cyutility", *builds)
+    return [
+        package.__name__,
+        *(f"{package.__name__}.{name}" for name in names if not name.startswith(skipped)),
+    ]
 
 
 @pytest.mark.parametrize("name", modules(poolgrad) + modules(poolgrad_service))

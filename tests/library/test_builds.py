@@ -1,78 +1,110 @@
 """All builds of the kernels give the same bits, and the right one is chosen."""
 
 import importlib
+import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import builds
 import poolgrad as pg
 from compare import assert_same_bits
 from poolgrad import dispatch
 
-RUNNABLE = [build.name for build in dispatch.runnable()]
+ROOT = Path(__file__).resolve().parents[2]
+RUNNABLE = dispatch.runnable()
+NAMES = [build.name for build in RUNNABLE]
 
 
-def results(case, module):
-    """Return everything that can be computed of a case, by the kernels of a module."""
-    shape, dtype, seed, hyperparameters = case
-    rng = np.random.default_rng(seed)
-    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45], dtype)
-    x = rng.standard_normal(shape).astype(dtype)
-    x = np.where(rng.random(shape) < 0.2, rng.choice(special, shape), np.round(x, 1))
+@st.composite
+def cases(draw):
+    return builds.draw_case(
+        lambda low, high: draw(st.integers(low, high)),
+        lambda values: draw(st.sampled_from(values)),
+    )
+
+
+def check(case, build, threads):
+    # By its name, for `poolgrad.plan` is the function.
+    plan = importlib.import_module("poolgrad.plan")
     with pytest.MonkeyPatch.context() as patch:
-        # By its name: `poolgrad.plan` is the function.
-        patch.setattr(importlib.import_module("poolgrad.plan"), "kernels", module)
-        maximum = pg.plan("max_pool", shape, dtype, **hyperparameters)
-        average = pg.plan("avg_pool", shape, dtype, **hyperparameters)
-        y, argmax = maximum.forward(x, return_argmax=True)
-        dy = rng.standard_normal(y.shape).astype(dtype)
-        sizes = {"output_size": y.shape[1:-1]}
-        adaptive_max = pg.plan("adaptive_max_pool", shape, dtype, **sizes)
-        adaptive_avg = pg.plan("adaptive_avg_pool", shape, dtype, **sizes)
-        return {
-            "max": maximum.forward(x),
-            "max with argmax": y,
-            "argmax": argmax,
-            "max backward": maximum.backward(dy, argmax=argmax),
-            "max backward, searched": maximum.backward(dy, x),
-            "average": average.forward(x),
-            "average backward": average.backward(dy),
-            "adaptive max": adaptive_max.forward(x),
-            "adaptive argmax": adaptive_max.forward(x, return_argmax=True)[1],
-            "adaptive max backward": adaptive_max.backward(dy, x),
-            "adaptive average": adaptive_avg.forward(x),
-            "adaptive average backward": adaptive_avg.backward(dy),
-        }
+        patch.setattr(plan, "kernels", dispatch.load(RUNNABLE[-1]))
+        expected = builds.results(case)
+        patch.setattr(plan, "kernels", dispatch.load(build))
+        for what, got in builds.results(case, threads).items():
+            assert_same_bits(got, expected[what])
 
 
-cases = st.tuples(
-    st.tuples(
-        st.integers(1, 2), st.integers(5, 12), st.integers(5, 40), st.sampled_from([1, 2, 3, 7, 17])
-    ),
-    st.sampled_from([np.float32, np.float64]),
-    st.integers(0, 2**32),
-    st.fixed_dictionaries(
-        {
-            "kernel_size": st.integers(1, 5),
-            "stride": st.integers(1, 3),
-            "padding": st.integers(0, 3),
-        }
-    ),
+@pytest.mark.parametrize("build", RUNNABLE, ids=NAMES)
+@given(case=cases(), threads=st.integers(1, 3))
+def test_builds_agree_to_the_bit(build, case, threads):
+    check(case, build, threads)
+
+
+@pytest.mark.parametrize("build", RUNNABLE, ids=NAMES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("channels", builds.CHANNELS)
+@pytest.mark.parametrize(
+    ("kernel_size", "stride"),
+    [((3, 3), (2, 2)), ((2, 33), (1, 1)), ((33, 2), (1, 2)), ((17, 19), (1, 1)), ((24,), (2,))],
+    ids=["small", "wide", "high", "large", "long"],
 )
+def test_builds_agree_on_every_path(build, dtype, layout, channels, kernel_size, stride):
+    case = builds.Case(
+        cells=(41, 37)[: len(kernel_size)],
+        channels=channels,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=tuple(k // 2 for k in kernel_size),
+        dilation=(1,) * len(kernel_size),
+        output_size=(7, 5)[: len(kernel_size)],
+        dtype=dtype,
+        layout=layout,
+        batch=1,
+    )
+    check(case, build, 2)
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
-@given(case=cases)
-def test_builds_agree_to_the_bit(name, case):
-    build = next(b for b in dispatch.BUILDS if b.name == name)
-    expected = results(case, importlib.import_module("poolgrad._kernels"))
-    for what, got in results(case, importlib.import_module(build.module)).items():
-        assert_same_bits(got, expected[what])
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / "setup.py").is_file(), reason="needs the checkout")
+@pytest.mark.parametrize("width", [64, 32])
+def test_wider_vectors_give_the_same_bits(width, tmp_path):
+    # What this CPU may not have, lane by lane: the baseline, with vectors as wide as AVX-512's.
+    sources = tmp_path / "sources"
+    unbuilt = shutil.ignore_patterns("*.so", "*.c", "*.html", "*.egg-info", "__pycache__", ".*")
+    sources.mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, sources)
+    for name in ("pyx", "service"):
+        shutil.copytree(ROOT / name, sources / name, ignore=unbuilt)
+    target = tmp_path / "target"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "POOLGRAD"))}
+    switches = {"CFLAGS": f"-DPOOLGRAD_BYTES={width}", "POOLGRAD_BUILDS": "baseline"}
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target]
+    done = subprocess.run(
+        [*pip, sources], env=environment | switches, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    path = os.pathsep.join([str(target), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "builds.py", "150"],
+        env=environment | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    where, digests = json.loads(done.stdout)
+    assert Path(where).is_relative_to(target)
+    for got, expected in zip(digests, json.loads(json.dumps(builds.digests(150))), strict=True):
+        assert got == expected
 
 
 def test_the_baseline_runs_anywhere(monkeypatch):
@@ -81,27 +113,35 @@ def test_the_baseline_runs_anywhere(monkeypatch):
 
 
 def test_the_best_is_chosen():
-    assert dispatch.choose({}).name == RUNNABLE[0]
-    assert dispatch.choose({"POOLGRAD_ISA": " "}).name == RUNNABLE[0]
+    assert dispatch.choose({}).name == NAMES[0]
+    assert dispatch.choose({"POOLGRAD_ISA": " "}).name == NAMES[0]
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_environment_chooses(name):
     environment = {**os.environ, "POOLGRAD_ISA": name}
-    code = "from poolgrad import dispatch; print(dispatch.active().name, dispatch.kernels.__name__)"
+    code = (
+        "from poolgrad import dispatch\n"
+        "print(dispatch.active().name, *(m.__name__ for m in dispatch.kernels.values()))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [name, dispatch.choose(environment).module]
+    assert done.stdout.split() == [name, f"poolgrad._float32_{name}", f"poolgrad._float64_{name}"]
 
 
 @pytest.mark.parametrize("value", ["AVX2", "sse9", "avx2,baseline", "\x1b[0m"])
 def test_unknown_builds_are_refused(value):
-    with pytest.raises(pg.ParameterError, match=r"POOLGRAD_ISA: .* is not one of avx2, baseline"):
+    with pytest.raises(
+        pg.ParameterError, match=r"POOLGRAD_ISA: .* is not one of avx512, avx2, baseline"
+    ):
         dispatch.choose({"POOLGRAD_ISA": value})
 
 
-def test_builds_that_do_not_run_are_refused(monkeypatch):
+@pytest.mark.parametrize("name", ["avx512", "avx2"])
+def test_builds_that_do_not_run_are_refused(name, monkeypatch):
     monkeypatch.setattr(dispatch._cpu, "features", frozenset)
-    with pytest.raises(pg.ParameterError, match=r"avx2 does not run on this CPU.*baseline"):
-        dispatch.choose({"POOLGRAD_ISA": "avx2"})
+    with pytest.raises(
+        pg.ParameterError, match=rf"{name} does not run on this CPU, which has baseline"
+    ):
+        dispatch.choose({"POOLGRAD_ISA": name})
