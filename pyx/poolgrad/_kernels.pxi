@@ -26,8 +26,8 @@ e) Results are cut into tiles that threads take from a common counter. A tile's 
    it, and the order of every sum follows from the geometry, so the bits of a result depend
    neither on the number of threads, nor on the tiles, nor on the instruction set.
 f) The gradient of a maximum goes where the argmax points: a cell compares the argmax of the
-   windows that cover it (`gather`), or, where these are many, each window adds to its cell
-   (`scatter`). Both add in the same order.
+   windows that cover it, which is a reduction too (`ROUTE_BYTES`, `ROUTE_INTS`), or, where these
+   are many, each window adds to its cell (`scatter`). Both add in the same order.
 
 Nothing here checks, allocates or raises: `plan` has compared every shape before.
 """
@@ -1781,9 +1781,13 @@ def largest_and_where(
 # ------------------------------------------------------------------------ gradient of a maximum
 
 
+cdef enum:
+    MOST_OFFSETS = 65536  # of a table; windows with more taps do without
+
+
 cdef inline void add_at(
-    real *dx, const int *offsets, const index *which, const real *dy, Py_ssize_t n, Py_ssize_t step,
-    bint all_in, Py_ssize_t base, Py_ssize_t low, Py_ssize_t high
+    real *dx, const Py_ssize_t *offsets, const index *which, const real *dy, Py_ssize_t n,
+    Py_ssize_t step, bint all_in, Py_ssize_t base, Py_ssize_t low, Py_ssize_t high
 ) noexcept nogil:
     """Add gradients `step` elements apart where their argmax points, if that is in dx."""
     cdef Py_ssize_t i, at
@@ -1795,8 +1799,8 @@ cdef inline void add_at(
 
 
 cdef inline void add_along(
-    real *dx, const int *offsets, const index *which, const real *dy, Py_ssize_t n, Py_ssize_t step,
-    bint all_in, Py_ssize_t base, Py_ssize_t low, Py_ssize_t high
+    real *dx, const Py_ssize_t *offsets, const index *which, const real *dy, Py_ssize_t n,
+    Py_ssize_t step, bint all_in, Py_ssize_t base, Py_ssize_t low, Py_ssize_t high
 ) noexcept nogil:
     """As `add_at`, for neighbouring windows, which often have the same largest element.
 
@@ -1819,7 +1823,7 @@ cdef inline void add_along(
 
 
 cdef inline void add_four(
-    real *dx, Py_ssize_t cells, const int *offsets, const index *which, const real *dy,
+    real *dx, Py_ssize_t cells, const Py_ssize_t *offsets, const index *which, const real *dy,
     Py_ssize_t windows, Py_ssize_t n, Py_ssize_t step, Py_ssize_t base
 ) noexcept nogil:
     """As `add_at`, in four planes at once, of so many cells and windows.
@@ -1838,7 +1842,7 @@ cdef inline void add_four(
 cdef void scatter(
     const Py_ssize_t *program,
     const Py_ssize_t *forward,         # IN: the program of the windows
-    const int *offsets,                # IN: how far each tap lies behind the first in dx
+    const Py_ssize_t *offsets,         # IN: how far each tap lies behind the first in dx; or NULL
     const real *dy,                    # IN
     Spot *which,                       # IN
     Tile *tile,                        # IN: the part of dx to make: one stretch, or some channels
@@ -1884,7 +1888,7 @@ cdef void scatter(
             gradient = dy + (
                 ((plane * taps[0][WINDOWS] + d) * taps[1][WINDOWS] + h) * taps[2][WINDOWS]
             ) * channels + tile.channel
-            if channels == 1 and not apart:
+            if channels == 1 and not apart and offsets != NULL:
                 base = high + taps[2][BASE] + least[2] * taps[2][ADVANCE]
                 n = most[2] - least[2]
                 if planes == 4:
@@ -1900,7 +1904,14 @@ cdef void scatter(
                 continue
             for w in range(least[2], most[2]):
                 base = (high + first_tap(taps[2], w)) * channels
-                if all_in:
+                if offsets == NULL:
+                    for n in range(tile.channels):
+                        if argmax[w * which.cell + n] != <index>-1:
+                            at = base + n + offset_of(
+                                forward, channels, argmax[w * which.cell + n])
+                            if all_in or first <= at < last:
+                                dx[at] += gradient[w * channels + n]
+                elif all_in:
                     add_at(dx, offsets, argmax + w * which.cell, gradient + w * channels,
                            tile.channels, 1, True, base, 0, 0)
                 else:
@@ -1960,35 +1971,45 @@ cdef void search(
     which.at -= least[2] * which.cell * which.item
 
 
-cdef int *offsets_of(const Py_ssize_t *forward, Py_ssize_t cell) noexcept nogil:
-    """Allocate and write how many elements of x each tap lies behind the first; or return NULL."""
-    cdef Py_ssize_t d, h, w, axis
-    cdef Py_ssize_t[3] many
-    cdef Py_ssize_t[3] step
+cdef Py_ssize_t offset_of(
+    const Py_ssize_t *forward, Py_ssize_t cell, Py_ssize_t place
+) noexcept nogil:
+    """Return how many elements of x, of so many a cell, a tap lies behind the first."""
+    cdef Py_ssize_t axis, many, offset = 0
     cdef const Py_ssize_t *taps
-    cdef int *offsets
-    cdef int *next_one
     for axis in range(2, -1, -1):
         taps = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
-        many[axis] = forward[AXES + axis * AXIS_FIELDS + BOX]
-        step[axis] = taps[STRIDE] * cell
+        many = forward[AXES + axis * AXIS_FIELDS + BOX]
+        offset += place % many * taps[STRIDE] * cell
+        place = place // many
         cell *= taps[SIZE]
-    offsets = <int *>malloc(many[0] * many[1] * many[2] * sizeof(int))
-    if offsets == NULL:
-        return NULL
-    next_one = offsets
-    for d in range(many[0]):
-        for h in range(many[1]):
-            for w in range(many[2]):
-                next_one[0] = <int>(d * step[0] + h * step[1] + w * step[2])
-                next_one += 1
+    return offset
+
+
+cdef Py_ssize_t *offsets_of(
+    const Py_ssize_t *forward, Py_ssize_t cell, Py_ssize_t taps
+) noexcept nogil:
+    """Allocate and write the offsets of so many taps; or return NULL."""
+    cdef Py_ssize_t place
+    cdef Py_ssize_t *offsets = <Py_ssize_t *>malloc(taps * sizeof(Py_ssize_t))
+    if offsets != NULL:
+        for place in range(taps):
+            offsets[place] = offset_of(forward, cell, place)
     return offsets
+
+
+cdef inline Py_ssize_t taps_of(const Py_ssize_t *forward) noexcept nogil:
+    """Return the taps of the largest window."""
+    return (
+        forward[AXES + BOX] * forward[AXES + AXIS_FIELDS + BOX]
+        * forward[AXES + 2 * AXIS_FIELDS + BOX]
+    )
 
 
 cdef void route_tiles(
     const Py_ssize_t *p,               # IN: the program of dx
     const Py_ssize_t *f,               # IN: the program of y
-    const int *offsets,                # IN, SCATTER
+    const Py_ssize_t *offsets,         # IN, SCATTER; or NULL
     const real *dy,                    # IN
     const real *x,                     # IN: to find the argmax again; or NULL
     const index *saved,                # IN: the argmax; or NULL
@@ -2090,7 +2111,7 @@ def max_backward(
     cdef const index *given = NULL if saved is None else &saved[0]
     cdef void *block = NULL
     cdef void *again_block = NULL
-    cdef int *offsets = NULL
+    cdef Py_ssize_t *offsets = NULL
     cdef index *slab = NULL
     cdef real *together = NULL
     cdef real *result = NULL
@@ -2102,15 +2123,16 @@ def max_backward(
         if source != NULL:
             again_block = lay_out(f, 1, 0, &again)
             slab = <index *>malloc((p[SLAB] + 64) * sizeof(index))
-        if p[SCATTER]:
-            offsets = offsets_of(f, p[CHANNELS])
+        if p[SCATTER] and taps_of(f) <= MOST_OFFSETS:
+            offsets = offsets_of(f, p[CHANNELS], taps_of(f))
         if p[TOGETHER]:
             together = <real *>malloc(
                 (n + 2 * m) * MOST_TOGETHER * sizeof(real) + n * MOST_TOGETHER * sizeof(index)
             )
         done = (
             block != NULL and (source == NULL or again_block != NULL and slab != NULL)
-            and (not p[SCATTER] or offsets != NULL) and (not p[TOGETHER] or together != NULL)
+            and (not p[SCATTER] or offsets != NULL or taps_of(f) > MOST_OFFSETS)
+            and (not p[TOGETHER] or together != NULL)
         )
         if done and not p[TOGETHER]:
             route_tiles(p, f, offsets, &dy[0], source, given, &dx[0], next_tile, &space, &again,

@@ -1,5 +1,7 @@
 """Gradients against the oracles, against differences of the forward, and as adjoints."""
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -244,3 +246,28 @@ def test_the_callers_x_may_change_once_the_argmax_is_saved():
     expected = pg.max_pool_backward(dy, x, 2)
     x *= -1
     assert_same_bits(pg.max_pool_backward(dy, x, 2, argmax=argmax), expected)
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_windows_of_more_taps_than_a_table_of_offsets_holds(layout, threads, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("poolgrad.plan"), "STEPS_A_THREAD", 1)
+    shape = (1, 50, 40, 3) if layout == "channels_last" else (1, 3, 50, 40)
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(shape)
+    plan = pg.plan("max_pool", shape, x.dtype, kernel_size=(255, 258), stride=7, padding=130,
+                   layout=layout)  # fmt: skip
+    y, argmax = plan.forward(x, return_argmax=True, num_threads=threads)
+    dy = rng.standard_normal(y.shape)
+    last = layout == "channels_last"
+    expected = np.zeros((3, 50 * 40))
+    cells = pg.argmax_to_indices(argmax, plan)[0]
+    for channel in range(3):
+        one = (..., channel) if last else channel
+        np.add.at(expected[channel], cells[one].ravel(), dy[0][one].ravel())
+    expected = expected.T if last else expected
+    for found in (
+        plan.backward(dy, argmax=argmax, num_threads=threads),
+        plan.backward(dy, x, num_threads=threads),
+    ):
+        np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-12)
