@@ -51,8 +51,6 @@ MOST_CELLS: Final = 4096
 HEADER: Final = 25
 AXIS_FIELDS: Final = 6
 
-Extents = tuple[int, int, int]
-
 
 @dataclass(frozen=True)
 class Program:
@@ -172,13 +170,9 @@ def program(
     if slide:
         sizes[2] = height.windows
 
-    def reach(number: int, windows: int) -> int:
-        """Return the most cells that so many neighbouring windows touch."""
-        return sides[number].reach(windows)
-
     def workspace() -> tuple[int, int, int, int, int]:
         """Return the elements of stage, work, line and slab, and the rows of tables."""
-        deep, high, wide = (reach(k, sizes[k + 1]) for k in range(3))
+        deep, high, wide = (s.reach(n) for s, n in zip(sides, sizes[1:4], strict=True))
         columns = (wide + (padding if padded else 0)) * sizes[4]
         out = sizes[3] * sizes[4]
         rows = 1 if separable or slide else deep * high
@@ -188,8 +182,8 @@ def program(
             work = (2 * height.taps + 2) * (-(-out // 16) * 16)
         elif separable:
             work = deep * high * out
-        line = max(out, columns if ladder else 0)
-        if channels < NARROW or padded:
+        line = 0 if scatter else max(out, columns if ladder else 0)
+        if not scatter and (channels < NARROW or padded):
             line = max(line, min(columns, width.advance * out) + out)
         slab = 0
         if task == "search":
@@ -200,7 +194,7 @@ def program(
     def used() -> int:
         """Return the bytes that should stay in cache: the workspace, and rows read again."""
         stage, work, _, slab, _ = workspace()
-        deep, high, wide = (reach(k, sizes[k + 1]) for k in range(3))
+        deep, high, wide = (s.reach(n) for s, n in zip(sides, sizes[1:4], strict=True))
         source = 0 if separable or scatter else deep * high * wide * sizes[4]
         return (stage + work + slab + source) * itemsize
 
@@ -247,8 +241,6 @@ def program(
     else:
         sizes[0] = 1
     stage, work, line, slab, table = workspace()
-    if not line or scatter:
-        line = 0
     cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
     code = [
         planes, channels, *sizes, separable, ladder, slide, padded,
