@@ -47,7 +47,10 @@ ISA_FLAGS = {
 if not sysconfig.get_platform().endswith(("x86_64", "amd64")):
     ISA_FLAGS = {"baseline": []}
 elif os.environ.get("POOLGRAD_BUILDS"):
-    ISA_FLAGS = {isa: ISA_FLAGS[isa] for isa in os.environ["POOLGRAD_BUILDS"].split(",")}
+    wanted = {"baseline", *os.environ["POOLGRAD_BUILDS"].split(",")}  # that one runs anywhere
+    if not wanted <= set(ISA_FLAGS):
+        sys.exit(f"POOLGRAD_BUILDS: it may name {', '.join(ISA_FLAGS)}, with commas between")
+    ISA_FLAGS = {isa: flags for isa, flags in ISA_FLAGS.items() if isa in wanted}
 
 #: The dtypes that the kernels are built for.
 DTYPES = ("float32", "float64")

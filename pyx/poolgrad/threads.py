@@ -46,7 +46,7 @@ def usable_cpus() -> int:
     """Return the number of CPUs that this process may use."""
     try:
         cpus = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
+    except AttributeError:  # not on macOS
         cpus = os.cpu_count() or 1
     return max(1, ceil(min(cpus, _cgroup_cpus(), MOST)))
 

@@ -268,7 +268,7 @@ def _map_large_blocks() -> None:
     By default it soon keeps blocks of up to 32 MiB on its heap. Many bodies that grow side by side
     leave holes there: 512 MiB of them took 1.5 GB.
     """
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # other C libraries, Windows
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # other C libraries
         ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD
 
 
