@@ -70,11 +70,33 @@ DIRECTIVES = {
 }
 
 
+#: Cython's own code for memoryviews, which would else be compiled into every module.
+SHARED = "poolgrad._cyutility"
+
+MODULES = ["_cpu", *(f"_{dtype}_{isa}" for dtype in DTYPES for isa in ISA_FLAGS)]
+
+
 class BuildExt(build_ext):
-    """Adds the flags once the compiler is known, which is only here."""
+    """Writes the C files and adds the flags: here, since pip runs this script for less, too."""
+
+    def run(self):
+        """Compile Cython to C, and that."""
+        made = cythonize(
+            self.extensions,
+            shared_utility_qualified_name=SHARED,
+            compiler_directives=DIRECTIVES,
+            annotate=ANNOTATE,
+            # The C file depends on the switches, and cythonize looks at time stamps only.
+            force=True,
+            nthreads=os.cpu_count(),
+        )
+        sources = {extension.name: extension.sources for extension in made}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+        super().run()
 
     def build_extensions(self):
-        """Give each extension the flags of its build."""
+        """Give each extension the flags of its build, now that the compiler is known."""
         if self.compiler.compiler_type != "unix":
             sys.exit("poolgrad needs GCC or Clang: its kernels use their vector types")
         for extension in self.extensions:
@@ -85,28 +107,15 @@ class BuildExt(build_ext):
         super().build_extensions()
 
 
-#: Cython's own code for memoryviews, which would else be compiled into every module.
-SHARED = "poolgrad._cyutility"
-
-MODULES = ["_cpu", *(f"_{dtype}_{isa}" for dtype in DTYPES for isa in ISA_FLAGS)]
-
 setup(
-    ext_modules=cythonize(
-        [
-            Extension(
-                f"poolgrad.{name}",
-                [f"pyx/poolgrad/{name}.pyx"],
-                define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
-            )
-            for name in MODULES
-        ]
-        + [Extension(SHARED, [f"pyx/{SHARED.replace('.', '/')}.c"])],
-        shared_utility_qualified_name=SHARED,
-        compiler_directives=DIRECTIVES,
-        annotate=ANNOTATE,
-        # The C file depends on the switches, and cythonize looks at time stamps only.
-        force=True,
-        nthreads=os.cpu_count(),
-    ),
+    ext_modules=[
+        Extension(
+            f"poolgrad.{name}",
+            [f"pyx/poolgrad/{name}.pyx"],
+            define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
+        )
+        for name in MODULES
+    ]
+    + [Extension(SHARED, [f"pyx/{SHARED.replace('.', '/')}.c"])],
     cmdclass={"build_ext": BuildExt},
 )
