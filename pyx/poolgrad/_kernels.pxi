@@ -125,21 +125,61 @@ cdef extern from *:
         return v;
     }
 
-    /* Four rows of four elements, the rows some elements apart, to columns. */
-    INLINE void turn(const REAL *x, Py_ssize_t gap, REAL *y, Py_ssize_t step) {
+    /* Squares of elements of so many bytes that `turn` turns about: their side, or 0. */
+    #if defined(__AVX2__)
+    #define SIDE(size) ((size) == 1 ? 16 : (size) == 4 ? 8 : 0)
+    #elif defined(__SSE2__)
+    #define SIDE(size) ((size) == 1 ? 16 : (size) == 4 ? 4 : 0)
+    #else
+    #define SIDE(size) 0
+    #endif
+    /* Copy a square, its rows so many elements apart, to columns. */
+    INLINE void turn(const void *from, Py_ssize_t gap, void *to, Py_ssize_t step, int size) {
     #if defined(__SSE2__)
-        if (FLOATS) {
-            __m128 a = _mm_loadu_ps((const float *)x), b = _mm_loadu_ps((const float *)(x + gap));
-            __m128 c = _mm_loadu_ps((const float *)(x + 2 * gap));
-            __m128 d = _mm_loadu_ps((const float *)(x + 3 * gap));
-            _MM_TRANSPOSE4_PS(a, b, c, d);
-            _mm_storeu_ps((float *)y, a), _mm_storeu_ps((float *)(y + step), b);
-            _mm_storeu_ps((float *)(y + 2 * step), c), _mm_storeu_ps((float *)(y + 3 * step), d);
+        if (size == 1) {
+            const char *x = (const char *)from;
+            char *y = (char *)to;
+            __m128i a[16], b[16];
+            for (int i = 0; i < 16; i++) a[i] = _mm_loadu_si128((const __m128i *)(x + i * gap));
+            /* Rows 8 apart are woven together, four times: then rows are columns. */
+            for (int round = 0; round < 4; round++) {
+                for (int i = 0; i < 8; i++) {
+                    b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]);
+                    b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
+                }
+                for (int i = 0; i < 16; i++) a[i] = b[i];
+            }
+            for (int i = 0; i < 16; i++) _mm_storeu_si128((__m128i *)(y + i * step), a[i]);
             return;
         }
+        const float *x = (const float *)from;
+        float *y = (float *)to;
+    #if defined(__AVX2__)
+        __m256 a[8], b[8];
+        /* Rows 4 apart share a vector, in two halves; then each half is turned by itself. */
+        for (int i = 0; i < 4; i++) {
+            a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + i * gap)),
+                                        _mm_loadu_ps(x + (i + 4) * gap), 1);
+            a[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + i * gap + 4)),
+                                            _mm_loadu_ps(x + (i + 4) * gap + 4), 1);
+        }
+        for (int i = 0; i < 8; i += 4) {
+            b[0] = _mm256_unpacklo_ps(a[i], a[i + 1]), b[1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+            b[2] = _mm256_unpacklo_ps(a[i + 2], a[i + 3]);
+            b[3] = _mm256_unpackhi_ps(a[i + 2], a[i + 3]);
+            _mm256_storeu_ps(y + i * step, _mm256_shuffle_ps(b[0], b[2], 0x44));
+            _mm256_storeu_ps(y + (i + 1) * step, _mm256_shuffle_ps(b[0], b[2], 0xEE));
+            _mm256_storeu_ps(y + (i + 2) * step, _mm256_shuffle_ps(b[1], b[3], 0x44));
+            _mm256_storeu_ps(y + (i + 3) * step, _mm256_shuffle_ps(b[1], b[3], 0xEE));
+        }
+    #else
+        __m128 a = _mm_loadu_ps(x), b = _mm_loadu_ps(x + gap);
+        __m128 c = _mm_loadu_ps(x + 2 * gap), d = _mm_loadu_ps(x + 3 * gap);
+        _MM_TRANSPOSE4_PS(a, b, c, d);
+        _mm_storeu_ps(y, a), _mm_storeu_ps(y + step, b);
+        _mm_storeu_ps(y + 2 * step, c), _mm_storeu_ps(y + 3 * step, d);
     #endif
-        for (int i = 0; i < 4; i++)
-            for (int j = 0; j < 4; j++) y[i * step + j] = x[j * gap + i];
+    #endif
     }
 
     #define poolgrad_fetch_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
@@ -164,9 +204,11 @@ cdef extern from *:
     vec maximum(vec v, vec best) noexcept nogil
     mask widen_bytes(const unsigned char *x) noexcept nogil
     mask widen_ints(const int *x) noexcept nogil
-    void turn(const real *x, Py_ssize_t gap, real *y, Py_ssize_t step) noexcept nogil
+    int SIDE(int size) noexcept nogil
+    void turn(const void *x, Py_ssize_t gap, void *y, Py_ssize_t step, int size) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
 
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -497,6 +539,9 @@ cdef inline void box_vectors(
     while i + 4 * LANES <= n:
         box_chunk(kind, exact, 4, deep, high, wide, x, i, b, y, places)
         i += 4 * LANES
+    if i + 2 * LANES <= n:
+        box_chunk(kind, exact, 2, deep, high, wide, x, i, b, y, places)
+        i += 2 * LANES
     while i < n:
         # The last vector may overlap the one before, and make some elements twice.
         i = min(i, n - LANES)
@@ -504,31 +549,77 @@ cdef inline void box_vectors(
         i += LANES
 
 
-cdef void box(
+cdef inline void boxes_as(
+    Kind kind, bint exact, const real *x, Box *b, const Window *windows, Py_ssize_t many,
+    Py_ssize_t every, Py_ssize_t pitch, Py_ssize_t n, real *y, Py_ssize_t y_pitch, bits *places
+) noexcept nogil:
+    cdef Py_ssize_t at, place = b.place
+    cdef const void *which = b.which
+    if windows == NULL:
+        box_as(kind, exact, x, b, n, y, places)
+        return
+    while many:
+        b.count[2] = windows.count
+        b.pitch[2] = windows.step * pitch
+        b.hop[2] = windows.hop
+        b.place = place + windows.place
+        at = windows.start * pitch
+        b.which = further(kind, which, at)
+        box_as(kind, exact, x + at, b, n, y, places)
+        windows += every
+        y += every * y_pitch
+        places += every * n
+        many -= 1
+    b.place = place
+    b.which = which
+
+
+cdef void boxes(
     Kind kind,
     bint exact,          # whether NaNs are possible
     const real *x,       # IN: where the first tap's vector is
-    const Box *b,        # IN: where the others are
+    Box *b,              # IN: where the others are
+    const Window *windows,  # IN: along the width, if there are several boxes; or NULL
+    Py_ssize_t many,
+    Py_ssize_t every,    # of these windows, which are so many apart
+    Py_ssize_t pitch,    # elements from cell to cell of x
     Py_ssize_t n,        # elements of a vector
     real *y,             # OUT: the largest of each, or their sum; apart from all that is read
+    Py_ssize_t y_pitch,  # elements from cell to cell of y
     bits *places,        # OUT, ARGMAX: which it was
 ) noexcept nogil:
-    """Reduce a box of vectors to one."""
+    """Reduce boxes of vectors to one vector each."""
     if kind == SUM:
-        box_as(SUM, False, x, b, n, y, places)
+        boxes_as(SUM, False, x, b, windows, many, every, pitch, n, y, y_pitch, places)
     elif kind == ROUTE_BYTES:
-        box_as(ROUTE_BYTES, False, x, b, n, y, places)
+        boxes_as(ROUTE_BYTES, False, x, b, windows, many, every, pitch, n, y, y_pitch, places)
     elif kind == ROUTE_INTS:
-        box_as(ROUTE_INTS, False, x, b, n, y, places)
+        boxes_as(ROUTE_INTS, False, x, b, windows, many, every, pitch, n, y, y_pitch, places)
     elif kind == MAX:
         if exact:
-            box_as(MAX, True, x, b, n, y, places)
+            boxes_as(MAX, True, x, b, windows, many, every, pitch, n, y, y_pitch, places)
         else:
-            box_as(MAX, False, x, b, n, y, places)
+            boxes_as(MAX, False, x, b, windows, many, every, pitch, n, y, y_pitch, places)
     elif exact:
-        box_as(ARGMAX, True, x, b, n, y, places)
+        boxes_as(ARGMAX, True, x, b, windows, many, every, pitch, n, y, y_pitch, places)
     else:
-        box_as(ARGMAX, False, x, b, n, y, places)
+        boxes_as(ARGMAX, False, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+
+
+cdef inline void box(
+    Kind kind, bint exact, const real *x, Box *b, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    """Reduce one box of vectors to a vector."""
+    boxes(kind, exact, x, b, NULL, 1, 1, 0, n, y, 0, places)
+
+
+cdef inline const void *further(Kind kind, const void *which, Py_ssize_t n) noexcept nogil:
+    """Return the place of the argmax `n` elements on."""
+    if kind == ROUTE_BYTES:
+        return <const unsigned char *>which + n
+    if kind == ROUTE_INTS:
+        return <const int *>which + n
+    return NULL
 
 
 cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
@@ -881,46 +972,31 @@ cdef void sweep(
     bits *places,        # OUT, ARGMAX: a row, cell beside cell
 ) noexcept nogil:
     """Make a row of results."""
-    cdef Py_ssize_t k, w, n, at, place = b.place
+    cdef Py_ssize_t k, n, place = b.place
     cdef const void *which = b.which
     cdef const Segment *segment
     cdef const Window *window
     cdef const real *found
     cdef const bits *found_places
     for k in range(space.n_segments):
+        b.place, b.which = place, which
         segment = space.segments + k
-        if segment.every == 0:
-            for w in range(segment.first, segment.first + segment.many):
-                window = space.windows[2] + w
-                b.count[2] = window.count
-                b.pitch[2] = window.step * pitch
-                b.hop[2] = window.hop
-                b.place = place + window.place
-                at = window.start * pitch
-                b.which = further(kind, which, at)
-                box(kind, exact, x + at, b, channels, y + w * y_pitch, places + w * channels)
-            continue
         window = &segment.window
+        if segment.every == 0 or pitch != channels or not program[LADDER] and (
+            y_pitch != channels or segment.many > 1 and (
+                segment.hop >= LANES
+                or channels >= LANES and (segment.hop != 1 or segment.every != 1)
+            )
+        ):
+            # Cells that are not side by side, or are vectors by themselves, or far apart.
+            boxes(kind, exact, x, b, space.windows[2] + segment.first, segment.many,
+                  max(1, segment.every), pitch, channels, y + segment.first * y_pitch, y_pitch,
+                  places + segment.first * channels)
+            continue
         b.count[2] = window.count
         b.pitch[2] = window.step * pitch
         b.hop[2] = window.hop
         b.place = place + window.place
-        if (
-            pitch != channels or not program[LADDER] and (
-                y_pitch != channels or segment.many > 1 and (
-                    segment.hop >= LANES
-                    or channels >= LANES and (segment.hop != 1 or segment.every != 1)
-                )
-            )
-        ):
-            # Cells that are not side by side, or are vectors by themselves, or far apart.
-            for w in range(segment.many):
-                at = (window.start + w * segment.hop) * pitch
-                b.which = further(kind, which, at)
-                box(kind, exact, x + at, b, channels,
-                    y + (segment.first + w * segment.every) * y_pitch,
-                    places + (segment.first + w * segment.every) * channels)
-            continue
         # All the windows between the first and the last, whether there are such or not: one
         # long vector. Then every `hop`-th of it is a result, for every `every`-th window.
         n = ((segment.many - 1) * segment.hop + 1) * channels
@@ -946,32 +1022,40 @@ cdef void sweep(
     b.which = which
 
 
-cdef inline const void *further(Kind kind, const void *which, Py_ssize_t n) noexcept nogil:
-    """Return the place of the argmax `n` elements on."""
-    if kind == ROUTE_BYTES:
-        return <const unsigned char *>which + n
-    if kind == ROUTE_INTS:
-        return <const int *>which + n
-    return NULL
+cdef inline bint plain_as(const real *x, Py_ssize_t n, real *y) noexcept nogil:
+    cdef Py_ssize_t i = 0, k
+    cdef mask good = splat_bits(-1)
+    cdef vec least = splat(-INFINITY), v
+    cdef bint every = True
+    while i + 4 * LANES <= n:
+        for k in range(4):
+            v = load(x + i + k * LANES)
+            good &= above(v, least)
+            if y != NULL:
+                store(y + i + k * LANES, v)
+        i += 4 * LANES
+    while i + LANES <= n:
+        v = load(x + i)
+        good &= above(v, least)
+        if y != NULL:
+            store(y + i, v)
+        i += LANES
+    while i < n:
+        every = every and x[i] > -INFINITY
+        if y != NULL:
+            y[i] = x[i]
+        i += 1
+    return every and all_set(good)
 
 
 cdef bint plain(const real *x, Py_ssize_t n) noexcept nogil:
     """Whether there is neither a NaN nor -inf among `n` elements."""
-    cdef Py_ssize_t i = 0
-    cdef mask good = splat_bits(-1)
-    cdef vec least = splat(-INFINITY)
-    cdef bint every = True
-    while i + 4 * LANES <= n:
-        good &= above(load(x + i), least) & above(load(x + i + LANES), least)
-        good &= above(load(x + i + 2 * LANES), least) & above(load(x + i + 3 * LANES), least)
-        i += 4 * LANES
-    while i + LANES <= n:
-        good &= above(load(x + i), least)
-        i += LANES
-    while i < n:
-        every = every and x[i] > -INFINITY
-        i += 1
-    return every and all_set(good)
+    return plain_as(x, n, NULL)
+
+
+cdef bint plain_copy(const real *x, Py_ssize_t n, real *y) noexcept nogil:
+    """As `plain`, but the elements are copied as well, be they plain or not."""
+    return plain_as(x, n, y)
 
 
 cdef void divide(
@@ -1055,6 +1139,7 @@ cdef bint prepare(
     cdef Py_ssize_t channels = program[CHANNELS]
     cdef Py_ssize_t low = max(0, space.low[2]), high = min(width, space.high[2]), c
     cdef Py_ssize_t front = low - space.low[2], back = space.high[2] - high
+    cdef bint checked, good = True
     cdef const real *source = (
         x + (((plane * depth + d) * height + h) * width + low) * channels + tile.channel
     )
@@ -1070,19 +1155,21 @@ cdef bint prepare(
         for c in range(front * tile.channels):
             stage[c] = blank(kind)
         stage += front * tile.channels
+        checked = kind >= SUM
         if program[ADJOINT]:
             divide(source, channels, space.counts[0][d - space.low[0]]
                    * space.counts[1][h - space.low[1]], space.counts[2] + front,
                    high - low, tile.channels, stage, tile.channels)
-        elif tile.channels == channels:
+        elif tile.channels != channels:
+            spread(source, channels, high - low, tile.channels, stage, tile.channels)
+        elif checked:
             memcpy(stage, source, (high - low) * channels * sizeof(real))
         else:
-            spread(source, channels, high - low, tile.channels, stage, tile.channels)
-        stage += (high - low) * tile.channels
-        for c in range(back * tile.channels):
+            checked = True
+            good = plain_copy(source, (high - low) * channels, stage)
+        for c in range((high - low) * tile.channels, (high - low + back) * tile.channels):
             stage[c] = blank(kind)
-        stage -= (high - low) * tile.channels
-        return kind >= SUM or plain(stage, (high - low) * tile.channels)
+        return good if checked else plain(stage, (high - low) * tile.channels)
     row[0] = source
     pitch[0] = channels
     if kind >= SUM or exact:
@@ -1320,6 +1407,11 @@ cdef bint reduced_row(
     return True
 
 
+cdef inline bint same(const Window *a, const Window *b) noexcept nogil:
+    """Whether two windows have the same taps."""
+    return a.start == b.start and a.count == b.count and a.step == b.step
+
+
 cdef bint reduce_plane(
     Kind kind,
     bint exact,
@@ -1407,6 +1499,20 @@ cdef bint reduce_plane(
         over = space.windows[0] + (d - tile.low[0])
         for h in range(tile.low[1], tile.high[1]):
             along = space.windows[1] + (h - tile.low[1])
+            at = (
+                (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
+                + (h - tile.low[1]) * target.height
+            )
+            if program[ADJOINT] and tile.channels == target.cell:
+                # Cells under the same windows have the same gradient.
+                i = -1
+                if h > tile.low[1] and same(along, along - 1):
+                    i = target.height
+                elif d > tile.low[0] and same(over, over - 1):
+                    i = target.depth
+                if i > 0:
+                    memcpy(target.y + at, target.y + at - i, out * target.cell * sizeof(real))
+                    continue
             b = line_of(1, 0)
             b.count[0], b.count[1] = over.count, along.count
             b.pitch[0], b.pitch[1] = over.step * rows.depth, along.step * rows.height
@@ -1416,10 +1522,6 @@ cdef bint reduce_plane(
             if over.count and along.count:
                 i = ((over.start - space.low[0]) * rows.depth
                      + (along.start - space.low[1]) * rows.height)
-            at = (
-                (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
-                + (h - tile.low[1]) * target.height
-            )
             if program[SEPARABLE]:
                 if kind == ARGMAX:
                     b.carried = rows.places + i
@@ -1595,54 +1697,50 @@ cdef enum:
     MOST_TOGETHER = 16
 
 
+cdef inline void turn_about(
+    const item *x,           # IN
+    Py_ssize_t rows,
+    Py_ssize_t columns,
+    Py_ssize_t gap,          # elements from row to row of x
+    item *y,                 # OUT
+    Py_ssize_t step,         # and from row to row of y, which are the columns of x
+) noexcept nogil:
+    """Turn rows to columns."""
+    cdef Py_ssize_t side = SIDE(sizeof(item)), r, c, i, k
+    if side == 0 or rows < side or columns < side:
+        for c in range(columns):
+            for r in range(rows):
+                y[c * step + r] = x[r * gap + c]
+        return
+    # Squares; the last ones may overlap those before.
+    c = 0
+    while c < columns:
+        i = min(c, columns - side)
+        r = 0
+        while r < rows:
+            k = min(r, rows - side)
+            turn(x + k * gap + i, gap, y + i * step + k, step, sizeof(item))
+            r += side
+        c += side
+
+
 cdef void put_together(
     const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y
 ) noexcept nogil:
     """Copy planes to the channels of one plane, and 0 to the channels that are left."""
-    cdef Py_ssize_t c, k = 0
-    while k < MOST_TOGETHER:
-        c = 0
-        if k + 4 <= planes:
-            if item is real:
-                while c + 4 <= cells:
-                    turn(x + k * cells + c, cells, y + c * MOST_TOGETHER + k, MOST_TOGETHER)
-                    c += 4
-            while c < cells:
-                y[c * MOST_TOGETHER + k] = x[k * cells + c]
-                y[c * MOST_TOGETHER + k + 1] = x[(k + 1) * cells + c]
-                y[c * MOST_TOGETHER + k + 2] = x[(k + 2) * cells + c]
-                y[c * MOST_TOGETHER + k + 3] = x[(k + 3) * cells + c]
-                c += 1
-            k += 4
-        else:
-            for c in range(cells):
-                y[c * MOST_TOGETHER + k] = x[k * cells + c] if k < planes else <item>0
-            k += 1
+    cdef Py_ssize_t c, k
+    turn_about(x, planes, cells, cells, y, MOST_TOGETHER)
+    if planes < MOST_TOGETHER:
+        for c in range(cells):
+            for k in range(planes, MOST_TOGETHER):
+                y[c * MOST_TOGETHER + k] = 0
 
 
 cdef void take_apart(
     const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y
 ) noexcept nogil:
     """Copy the channels of one plane to planes."""
-    cdef Py_ssize_t c, k = 0
-    while k < planes:
-        c = 0
-        if k + 4 <= planes:
-            if item is real:
-                while c + 4 <= cells:
-                    turn(x + c * MOST_TOGETHER + k, MOST_TOGETHER, y + k * cells + c, cells)
-                    c += 4
-            while c < cells:
-                y[k * cells + c] = x[c * MOST_TOGETHER + k]
-                y[(k + 1) * cells + c] = x[c * MOST_TOGETHER + k + 1]
-                y[(k + 2) * cells + c] = x[c * MOST_TOGETHER + k + 2]
-                y[(k + 3) * cells + c] = x[c * MOST_TOGETHER + k + 3]
-                c += 1
-            k += 4
-        else:
-            for c in range(cells):
-                y[k * cells + c] = x[c * MOST_TOGETHER + k]
-            k += 1
+    turn_about(x, cells, planes, MOST_TOGETHER, y, cells)
 
 
 cdef inline bint next_group(
@@ -2179,10 +2277,19 @@ cdef inline bint is_tap(
 cdef inline bint below(const index *argmax, Py_ssize_t n, unsigned int taps) noexcept nogil:
     """Whether each value is none or one of so many taps."""
     cdef Py_ssize_t i
-    cdef int bad = 0
-    for i in range(n):
-        bad |= (<unsigned int><int>argmax[i] >= taps) & (argmax[i] != <index>-1)
-    return not bad
+    cdef unsigned char byte, most_byte = 0
+    cdef unsigned int one, most = 0
+    # None is the largest value: one more than it is 0.
+    if index is int:
+        for i in range(n):
+            one = <unsigned int>argmax[i] + 1
+            most = max(most, one)
+    else:
+        for i in range(n):
+            byte = argmax[i] + 1
+            most_byte = max(most_byte, byte)
+        most = most_byte
+    return most <= taps
 
 
 cdef inline bint all_taps(
@@ -2209,46 +2316,60 @@ cdef inline bint all_taps(
     return not bad
 
 
+cdef enum:
+    FIELD_BITS = 20                    # of an axis, in an integer that holds all three
+
+
+cdef inline int64_t packed(Py_ssize_t d, Py_ssize_t h, Py_ssize_t w) noexcept nogil:
+    return (<int64_t>d << 2 * FIELD_BITS) | (<int64_t>h << FIELD_BITS) | w
+
+
 cdef bint all_planes(
     const index *argmax,
     Py_ssize_t planes,
     const Py_ssize_t **taps,
     const Py_ssize_t *box,
     Py_ssize_t cells,
-    int *bounds,                       # WORK: six rows of a plane's cells
+    int64_t *tap,                      # WORK: for each tap, where it is along the axes
+    int64_t *least,                    # WORK: the first and last that a clipped window has
+    int64_t *most,
+    int *clipped,                      # WORK: which window that is
 ) noexcept nogil:
-    """Whether all values below 2**16 are right, in planes of one channel."""
-    cdef Py_ssize_t n, d, h, w, i = 0
+    """Whether all values, each a tap of the box or none, are right, in planes of one channel."""
+    # A bit above each axis' field stays set in a difference that is not negative.
+    cdef int64_t guard = packed(1, 1, 1) << (FIELD_BITS - 1), good, place
+    cdef Py_ssize_t n, d, h, w, i = 0, many = 0
     cdef Window[3] at
-    cdef int bad = 0, place, row, deep
-    cdef int across = <int>box[2], down = <int>box[1]
-    cdef float by_across = <float>1 / across, by_down = <float>1 / down
-    cdef int *first_w = bounds
-    cdef int *many_w = bounds + cells
-    cdef int *first_h = bounds + 2 * cells
-    cdef int *many_h = bounds + 3 * cells
-    cdef int *first_d = bounds + 4 * cells
-    cdef int *many_d = bounds + 5 * cells
+    cdef bint bad = False
+    for d in range(box[0]):
+        for h in range(box[1]):
+            for w in range(box[2]):
+                tap[i] = packed(d, h, w)
+                i += 1
+    i = 0
     for d in range(taps[0][WINDOWS]):
         at[0] = clip(taps[0], d)
         for h in range(taps[1][WINDOWS]):
             at[1] = clip(taps[1], h)
             for w in range(taps[2][WINDOWS]):
                 at[2] = clip(taps[2], w)
-                first_w[i], many_w[i] = <int>at[2].first, <int>at[2].count
-                first_h[i], many_h[i] = <int>at[1].first, <int>at[1].count
-                first_d[i], many_d[i] = <int>at[0].first, <int>at[0].count
+                if at[0].count < box[0] or at[1].count < box[1] or at[2].count < box[2]:
+                    clipped[many] = <int>i
+                    least[many] = packed(at[0].first, at[1].first, at[2].first)
+                    if at[0].count and at[1].count and at[2].count:
+                        most[many] = least[many] + packed(
+                            at[0].count - 1, at[1].count - 1, at[2].count - 1)
+                    else:
+                        least[many] = packed(box[0], box[1], box[2])
+                        most[many] = 0
+                    many += 1
                 i += 1
     for n in range(planes):
-        for i in range(cells):
-            place = argmax[i]
-            row = <int>((place + <float>0.5) * by_across)
-            deep = <int>((row + <float>0.5) * by_down)
-            bad |= (argmax[i] != <index>-1) & (
-                (<unsigned int>(place - row * across - first_w[i]) >= <unsigned int>many_w[i])
-                | (<unsigned int>(row - deep * down - first_h[i]) >= <unsigned int>many_h[i])
-                | (<unsigned int>(deep - first_d[i]) >= <unsigned int>many_d[i])
-            )
+        for i in range(many):
+            if argmax[clipped[i]] != <index>-1:
+                place = tap[argmax[clipped[i]]]
+                good = ((place | guard) - least[i]) & ((most[i] | guard) - place) & guard
+                bad = bad or good != guard
         argmax += cells
     return not bad
 
@@ -2265,7 +2386,7 @@ def first_bad(
     cdef Py_ssize_t[3] box
     cdef Window[3] at
     cdef Py_ssize_t axis, n, d, h, w, c, limit, last, cells, cell = 0, bad = -1
-    cdef int *bounds = NULL
+    cdef int64_t *bounds = NULL
     cdef bint inner, good
     for axis in range(3):
         taps[axis] = p + p[AXES + axis * AXIS_FIELDS + TAPS_AT]
@@ -2281,8 +2402,11 @@ def first_bad(
         good = below(&argmax[0], argmax.shape[0], <unsigned int>limit)
         cells = taps[0][WINDOWS] * taps[1][WINDOWS] * taps[2][WINDOWS]
         if good and channels == 1 and planes > 4 and limit <= 65536 and cells <= 65536:
-            bounds = <int *>malloc(6 * cells * sizeof(int))
-            if bounds != NULL and all_planes(&argmax[0], planes, taps, box, cells, bounds):
+            bounds = <int64_t *>malloc((limit + 3 * cells) * sizeof(int64_t))
+            if bounds != NULL and all_planes(
+                &argmax[0], planes, taps, box, cells, bounds, bounds + limit,
+                bounds + limit + cells, <int *>(bounds + limit + 2 * cells),
+            ):
                 planes = 0  # else the first bad one is looked for
             free(bounds)
         for n in range(planes):

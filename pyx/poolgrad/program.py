@@ -27,6 +27,9 @@ Task = Literal["forward", "adjoint", "route", "search"]
 #: Bytes of source that a tile aims at, so that what it reads twice is still in the L2 cache.
 TILE_BYTES: Final = 128 * 1024
 
+#: Bytes of an L1 cache, on nearly all CPUs.
+LEVEL_1: Final = 32 * 1024
+
 #: Bytes of workspace that a tile may take before it is made so low that most rows are made twice.
 MOST_BYTES: Final = 384 * 1024
 
@@ -125,17 +128,18 @@ def program(
         Of a mean: tables whose counts, multiplied over the axes, are the windows' divisors.
     """
     backward = task != "forward"
-    together = 0
-    most = max(prod(axis.size for axis in axes), prod(axis.output for axis in axes))
-    if channels == 1 and planes >= LEAST_TOGETHER and most <= MOST_CELLS and task != "route":
-        together, planes, channels = planes, 1, MOST_TOGETHER
     depth, height, width = (axis.covering if backward else axis.windows for axis in axes)
     sides = (depth, height, width)
     routes = task in ("route", "search")
     looks = depth.taps * height.taps * width.taps
-    scatter = routes and (
-        channels < NARROW or looks > MOST_LOOKS or not all(axis.plain for axis in axes)
-    )
+    many_looks = looks > MOST_LOOKS or not all(axis.plain for axis in axes)
+    together = 0
+    most = max(prod(axis.size for axis in axes), prod(axis.output for axis in axes))
+    # Windows that scatter a saved argmax do so as well where they are.
+    alone = task == "route" and many_looks
+    if channels == 1 and planes >= LEAST_TOGETHER and most <= MOST_CELLS and not alone:
+        together, planes, channels = planes, 1, MOST_TOGETHER
+    scatter = routes and (channels < NARROW or many_looks)
     # Rows of source that each row of the result needs of its own.
     own = prod(min(s.advance / s.period, s.taps) for s in (depth, height))
     ladder = not routes and axes[2].plain and width.taps > LARGE and width.shares(width.taps)
@@ -216,7 +220,9 @@ def program(
             while band[k] > 1 and prod(band) * sizes[4] * itemsize > MOST_BYTES:
                 band[k] = (band[k] + 1) // 2
     elif scatter:
-        pass
+        # All the cells that a window adds to should stay in the L1 cache.
+        while sizes[4] > 64 and looks * sizes[4] * itemsize > LEVEL_1:
+            sizes[4] = max(64, (sizes[4] + 1) // 2)
     else:
         tall = max(1, 2 * (height.taps * height.period // max(1, height.advance) - 1))
         if separable:
