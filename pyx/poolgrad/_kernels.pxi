@@ -182,6 +182,7 @@ cdef extern from *:
     #endif
     }
 
+    #define poolgrad_prefetch(p) __builtin_prefetch(p)
     #define poolgrad_fetch_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
     """
     ctypedef real vec
@@ -206,9 +207,9 @@ cdef extern from *:
     mask widen_ints(const int *x) noexcept nogil
     int SIDE(int size) noexcept nogil
     void turn(const void *x, Py_ssize_t gap, void *y, Py_ssize_t step, int size) noexcept nogil
+    void poolgrad_prefetch(const void *p) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
 
-from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -232,6 +233,12 @@ cdef enum Kind:
     ROUTE_BYTES   # gradient of a maximum: the sum of what is meant for this tap, by an argmax
     ROUTE_INTS    # of bytes or of ints
 
+# How a maximum treats NaNs and -inf, which vector instructions do not treat as they should.
+cdef enum Care:
+    QUICK         # there are none
+    EXACT         # there may be some
+    WATCH         # as if there were none; but it is noted if there are
+
 # A program: all that a plan knows, as integers. `Plan` writes it in this order.
 cdef enum:
     PLANES
@@ -245,6 +252,7 @@ cdef enum:
     LADDER          # whether windows along the width are put together from smaller ones
     SLIDE           # whether windows along the height are put together from tails and heads
     PADDED          # whether rows are copied, with padding, to where windows need no clipping
+    WATCHED         # whether a maximum looks out for NaNs and -inf itself, not a pass before it
     MEAN            # whether results are divided by their windows' divisors
     ADJOINT         # whether the source is, instead
     SCATTER         # gradient of a maximum: whether windows look for cells, else cells for windows
@@ -310,6 +318,7 @@ cdef struct Box:
     Py_ssize_t place        # what the first one does
     const bits *carried     # ARGMAX: what each element counts by itself, or NULL
     const void *which       # ROUTE: the argmax of each element
+    bits *seen              # WATCH: a vector, some of it 0 if there was a NaN or -inf; or NULL
     const real *tail        # a last tap, or NULL
     const bits *tail_carried
     Py_ssize_t tail_place
@@ -350,6 +359,7 @@ cdef struct Space:
     Py_ssize_t[3] done_low  # the windows that are unfolded
     Py_ssize_t[3] done_high
     int done_exact
+    bits *seen
     Segment *segments
     Py_ssize_t n_segments
     real *stage
@@ -367,7 +377,7 @@ cdef struct Space:
 
 
 cdef inline void fold(
-    Kind kind, bint exact, vec v, mask place, vec *best, mask *kept
+    Kind kind, Care care, vec v, mask place, vec *best, mask *kept
 ) noexcept nogil:
     """Take one more tap into account."""
     cdef mask replace
@@ -375,7 +385,7 @@ cdef inline void fold(
         best[0] = best[0] + v
     elif kind >= ROUTE_BYTES:
         best[0] = best[0] + where(place, v)
-    elif not exact:
+    elif care != EXACT:
         if kind == ARGMAX:
             kept[0] = choose_bits(larger(v, best[0]), place, kept[0])
         best[0] = maximum(v, best[0])
@@ -387,7 +397,7 @@ cdef inline void fold(
 
 
 cdef inline void box_chunk(
-    Kind kind, bint exact, int vectors, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    Kind kind, Care care, int vectors, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
     const real *x, Py_ssize_t at, const Box *b, real *y, bits *places
 ) noexcept nogil:
     """As `box`, for so many vectors, whose results stay in registers until they are stored.
@@ -396,6 +406,8 @@ cdef inline void box_chunk(
     """
     cdef vec[4] best
     cdef mask[4] kept
+    cdef mask[4] good
+    cdef vec v, least = splat(-INFINITY)
     cdef Py_ssize_t d, h, w = 1, place, i
     cdef mask place_of
     cdef int u
@@ -408,6 +420,8 @@ cdef inline void box_chunk(
             w = 0
         else:
             best[u] = load(x + at + u * LANES)
+            if care == WATCH:
+                good[u] = above(best[u], least)
         if kind == ARGMAX:
             kept[u] = splat_bits(<bits>b.place)
             if b.carried != NULL:
@@ -417,23 +431,30 @@ cdef inline void box_chunk(
         for h in range(high):
             cell = row + w * b.pitch[2]
             while w < wide:
+                if vectors == 4 and (deep > 1 or high > 3):
+                    # What comes next is not next in memory.
+                    poolgrad_prefetch(cell + 4 * LANES)
+                    poolgrad_prefetch(cell + 6 * LANES)
                 if kind != MAX and kind != SUM:
                     place = b.place + d * b.hop[0] + h * b.hop[1] + w * b.hop[2]
                     place_of = splat_bits(<bits>place)
                 for u in range(vectors):
                     i = cell - x + u * LANES
+                    v = load(cell + u * LANES)
+                    if care == WATCH:
+                        good[u] &= above(v, least)
                     if kind == ROUTE_BYTES:
-                        fold(kind, exact, load(cell + u * LANES), equal_bits(
+                        fold(kind, care, v, equal_bits(
                             place_of, widen_bytes(<const unsigned char *>b.which + i)),
                             &best[u], &kept[u])
                     elif kind == ROUTE_INTS:
-                        fold(kind, exact, load(cell + u * LANES), equal_bits(
+                        fold(kind, care, v, equal_bits(
                             place_of, widen_ints(<const int *>b.which + i)), &best[u], &kept[u])
                     elif kind == ARGMAX and b.carried != NULL:
-                        fold(kind, exact, load(cell + u * LANES),
+                        fold(kind, care, v,
                              place_of + load_bits(b.carried + i), &best[u], &kept[u])
                     else:
-                        fold(kind, exact, load(cell + u * LANES), place_of, &best[u], &kept[u])
+                        fold(kind, care, v, place_of, &best[u], &kept[u])
                 cell += b.pitch[2]
                 w += 1
             w = 0
@@ -445,21 +466,23 @@ cdef inline void box_chunk(
                 place_of = splat_bits(<bits>b.tail_place)
                 if b.tail_carried != NULL:
                     place_of = place_of + load_bits(b.tail_carried + at + u * LANES)
-            fold(kind, exact, load(b.tail + at + u * LANES), place_of, &best[u], &kept[u])
+            fold(kind, care, load(b.tail + at + u * LANES), place_of, &best[u], &kept[u])
     for u in range(vectors):
         store(y + at + u * LANES, best[u])
         if kind == ARGMAX:
             store_bits(places + at + u * LANES, kept[u])
+        if care == WATCH:
+            store_bits(b.seen, load_bits(b.seen) & good[u])
 
 
-cdef inline bint wins(Kind kind, bint exact, real value, real best) noexcept nogil:
-    if exact:
+cdef inline bint wins(Kind kind, Care care, real value, real best) noexcept nogil:
+    if care == EXACT:
         return (not best >= value) and best == best
     return value > best
 
 
 cdef inline void box_element(
-    Kind kind, bint exact, const real *x, Py_ssize_t at, const Box *b, real *y, bits *places
+    Kind kind, Care care, const real *x, Py_ssize_t at, const Box *b, real *y, bits *places
 ) noexcept nogil:
     """As `box`, for one element."""
     cdef real best = x[at], value
@@ -467,11 +490,15 @@ cdef inline void box_element(
     cdef Py_ssize_t d, h, w = 1, i, place
     if kind >= ROUTE_BYTES:
         best, w = 0, 0
+    elif care == WATCH and not best > -INFINITY:
+        b.seen[0] = 0
     for d in range(b.count[0]):
         for h in range(b.count[1]):
             i = at + d * b.pitch[0] + h * b.pitch[1] + w * b.pitch[2]
             while w < b.count[2]:
                 value = x[i]
+                if care == WATCH and not value > -INFINITY:
+                    b.seen[0] = 0
                 place = b.place + d * b.hop[0] + h * b.hop[1] + w * b.hop[2]
                 if kind == SUM:
                     best = best + value
@@ -481,7 +508,7 @@ cdef inline void box_element(
                 elif kind == ROUTE_INTS:
                     if (<const int *>b.which)[i] == place:
                         best = best + value
-                elif wins(kind, exact, value, best):
+                elif wins(kind, care, value, best):
                     best = value
                     if kind == ARGMAX:
                         kept = place
@@ -494,7 +521,7 @@ cdef inline void box_element(
         value = b.tail[at]
         if kind == SUM:
             best = best + value
-        elif wins(kind, exact, value, best):
+        elif wins(kind, care, value, best):
             best = value
             if kind == ARGMAX:
                 kept = b.tail_place + (b.tail_carried[at] if b.tail_carried != NULL else 0)
@@ -504,7 +531,7 @@ cdef inline void box_element(
 
 
 cdef inline void box_as(
-    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
 ) noexcept nogil:
     cdef Py_ssize_t i = 0
     if b.count[0] * b.count[1] * b.count[2] == 0:
@@ -515,48 +542,48 @@ cdef inline void box_as(
         return
     if n < LANES:
         for i in range(n):
-            box_element(kind, exact, x, i, b, y, places)
+            box_element(kind, care, x, i, b, y, places)
         return
     if b.count[0] != 1:
-        box_vectors(kind, exact, b.count[0], b.count[1], b.count[2], x, b, n, y, places)
+        box_vectors(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, y, places)
     elif b.count[1] == 1 and b.count[2] == 1:
-        box_vectors(kind, exact, 1, 1, 1, x, b, n, y, places)
+        box_vectors(kind, care, 1, 1, 1, x, b, n, y, places)
     elif b.count[1] == 1 and b.count[2] == 4:
-        box_vectors(kind, exact, 1, 1, 4, x, b, n, y, places)
+        box_vectors(kind, care, 1, 1, 4, x, b, n, y, places)
     elif b.count[1] == 2 and b.count[2] == 2:
-        box_vectors(kind, exact, 1, 2, 2, x, b, n, y, places)
+        box_vectors(kind, care, 1, 2, 2, x, b, n, y, places)
     elif b.count[1] == 3 and b.count[2] == 3:
-        box_vectors(kind, exact, 1, 3, 3, x, b, n, y, places)
+        box_vectors(kind, care, 1, 3, 3, x, b, n, y, places)
     else:
-        box_vectors(kind, exact, 1, b.count[1], b.count[2], x, b, n, y, places)
+        box_vectors(kind, care, 1, b.count[1], b.count[2], x, b, n, y, places)
 
 
 cdef inline void box_vectors(
-    Kind kind, bint exact, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
     const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
 ) noexcept nogil:
     cdef Py_ssize_t i = 0
     while i + 4 * LANES <= n:
-        box_chunk(kind, exact, 4, deep, high, wide, x, i, b, y, places)
+        box_chunk(kind, care, 4, deep, high, wide, x, i, b, y, places)
         i += 4 * LANES
     if i + 2 * LANES <= n:
-        box_chunk(kind, exact, 2, deep, high, wide, x, i, b, y, places)
+        box_chunk(kind, care, 2, deep, high, wide, x, i, b, y, places)
         i += 2 * LANES
     while i < n:
         # The last vector may overlap the one before, and make some elements twice.
         i = min(i, n - LANES)
-        box_chunk(kind, exact, 1, deep, high, wide, x, i, b, y, places)
+        box_chunk(kind, care, 1, deep, high, wide, x, i, b, y, places)
         i += LANES
 
 
 cdef inline void boxes_as(
-    Kind kind, bint exact, const real *x, Box *b, const Window *windows, Py_ssize_t many,
+    Kind kind, Care care, const real *x, Box *b, const Window *windows, Py_ssize_t many,
     Py_ssize_t every, Py_ssize_t pitch, Py_ssize_t n, real *y, Py_ssize_t y_pitch, bits *places
 ) noexcept nogil:
     cdef Py_ssize_t at, place = b.place
     cdef const void *which = b.which
     if windows == NULL:
-        box_as(kind, exact, x, b, n, y, places)
+        box_as(kind, care, x, b, n, y, places)
         return
     while many:
         b.count[2] = windows.count
@@ -565,7 +592,7 @@ cdef inline void boxes_as(
         b.place = place + windows.place
         at = windows.start * pitch
         b.which = further(kind, which, at)
-        box_as(kind, exact, x + at, b, n, y, places)
+        box_as(kind, care, x + at, b, n, y, places)
         windows += every
         y += every * y_pitch
         places += every * n
@@ -590,20 +617,24 @@ cdef void boxes(
 ) noexcept nogil:
     """Reduce boxes of vectors to one vector each."""
     if kind == SUM:
-        boxes_as(SUM, False, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+        boxes_as(SUM, QUICK, x, b, windows, many, every, pitch, n, y, y_pitch, places)
     elif kind == ROUTE_BYTES:
-        boxes_as(ROUTE_BYTES, False, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+        boxes_as(ROUTE_BYTES, QUICK, x, b, windows, many, every, pitch, n, y, y_pitch, places)
     elif kind == ROUTE_INTS:
-        boxes_as(ROUTE_INTS, False, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+        boxes_as(ROUTE_INTS, QUICK, x, b, windows, many, every, pitch, n, y, y_pitch, places)
     elif kind == MAX:
         if exact:
-            boxes_as(MAX, True, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+            boxes_as(MAX, EXACT, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+        elif b.seen != NULL:
+            boxes_as(MAX, WATCH, x, b, windows, many, every, pitch, n, y, y_pitch, places)
         else:
-            boxes_as(MAX, False, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+            boxes_as(MAX, QUICK, x, b, windows, many, every, pitch, n, y, y_pitch, places)
     elif exact:
-        boxes_as(ARGMAX, True, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+        boxes_as(ARGMAX, EXACT, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+    elif b.seen != NULL:
+        boxes_as(ARGMAX, WATCH, x, b, windows, many, every, pitch, n, y, y_pitch, places)
     else:
-        boxes_as(ARGMAX, False, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+        boxes_as(ARGMAX, QUICK, x, b, windows, many, every, pitch, n, y, y_pitch, places)
 
 
 cdef inline void box(
@@ -633,6 +664,7 @@ cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
     b.hop[2] = 1
     b.place = 0
     b.carried = b.which = NULL
+    b.seen = NULL
     b.tail = NULL
     b.tail_carried = NULL
     b.tail_place = 0
@@ -1433,7 +1465,7 @@ cdef bint reduce_plane(
     cdef Py_ssize_t down = field[AXIS_FIELDS + BOX]
     cdef Py_ssize_t out = tile.high[2] - tile.low[2], columns, d, h, i, at, pitch
     cdef Py_ssize_t many = space.high[1] - space.low[1]
-    cdef bint copied = program[ADJOINT] or program[PADDED] and not exact, checked
+    cdef bint copied = program[ADJOINT] or program[PADDED] and not exact, checked, watched
     cdef const Window *over
     cdef const Window *along
     cdef const real *row
@@ -1447,7 +1479,9 @@ cdef bint reduce_plane(
                 return False
         return True
     columns = (space.high[2] - space.low[2]) * tile.channels
-    checked = exact or kind >= SUM
+    watched = program[WATCHED] and not exact and kind < SUM
+    checked = exact or kind >= SUM or watched
+    memset(space.seen, -1, LANES * sizeof(bits))
     if not checked and not copied and not program[SEPARABLE] and tile.channels == channels and (
         space.low[2] == 0 and space.high[2] == width and (space.high[0] - space.low[0] == 1
                                                           or many == height)
@@ -1516,6 +1550,7 @@ cdef bint reduce_plane(
             b = line_of(1, 0)
             b.count[0], b.count[1] = over.count, along.count
             b.pitch[0], b.pitch[1] = over.step * rows.depth, along.step * rows.height
+            b.seen = space.seen if watched else NULL
             b.hop[0], b.hop[1] = over.hop * down * across, along.hop * across
             b.place = (over.place * down + along.place) * across
             i = 0
@@ -1532,7 +1567,7 @@ cdef bint reduce_plane(
                 sweep(kind, exact, program, rows.x + i, rows.pitch, &b, tile.channels, out, space,
                       row_in(target, at), pitch_in(target, tile), places)
             finish(kind, program, places, tile, target, plane, d, h, space, argmax)
-    return True
+    return all_set(load_bits(space.seen))
 
 
 cdef void set_up(
@@ -1661,7 +1696,7 @@ cdef void *lay_out(
     """
     cdef Py_ssize_t rows = program[ROWS], stage = program[STAGE] + 64, axis
     cdef Py_ssize_t work = program[WORK] + 64, line = program[LINE] + 64
-    cdef Py_ssize_t size = 64 * 20 + 2 * rows + 3 * rows * (sizeof(Window) + sizeof(double))
+    cdef Py_ssize_t size = 64 * 21 + 2 * rows + 64 + 3 * rows * (sizeof(Window) + sizeof(double))
     cdef char *block
     cdef char *at
     size += rows * sizeof(Segment) + (stage + work + 4 * line) * sizeof(real)
@@ -1677,6 +1712,7 @@ cdef void *lay_out(
     space.needed[0] = <char *>part(&at, rows)
     space.needed[1] = <char *>part(&at, rows)
     space.segments = <Segment *>part(&at, rows * sizeof(Segment))
+    space.seen = <bits *>part(&at, 64)
     space.stage = <real *>part(&at, stage * sizeof(real))
     space.work = <real *>part(&at, work * sizeof(real))
     space.lines = <real *>part(&at, 4 * line * sizeof(real))
@@ -1896,6 +1932,24 @@ cdef inline void add_at(
                 dx[at] += dy[i]
 
 
+cdef inline void add_cells(
+    real *dx, const Py_ssize_t *offsets, const index *which, const real *dy, Py_ssize_t n,
+    Py_ssize_t step, Py_ssize_t channels, bint all_in, Py_ssize_t base, Py_ssize_t low,
+    Py_ssize_t high
+) noexcept nogil:
+    """As `add_at`, for windows of few channels, `step` cells apart."""
+    cdef Py_ssize_t i, c, at
+    for i in range(n):
+        for c in range(channels):
+            if which[c] != <index>-1:
+                at = base + c + offsets[which[c]]
+                if all_in or low <= at < high:
+                    dx[at] += dy[c]
+        which += channels
+        dy += channels
+        base += step * channels
+
+
 cdef inline void add_along(
     real *dx, const Py_ssize_t *offsets, const index *which, const real *dy, Py_ssize_t n,
     Py_ssize_t step, bint all_in, Py_ssize_t base, Py_ssize_t low, Py_ssize_t high
@@ -1999,6 +2053,18 @@ cdef void scatter(
                 else:
                     add_along(dx, offsets, argmax + least[2], gradient + least[2], n,
                               taps[2][ADVANCE], False, base, first, last)
+                continue
+            if channels < LANES and tile.channels == channels and not apart and offsets != NULL:
+                base = (high + taps[2][BASE] + least[2] * taps[2][ADVANCE]) * channels
+                n = most[2] - least[2]
+                if all_in:
+                    add_cells(dx, offsets, argmax + least[2] * channels,
+                              gradient + least[2] * channels, n, taps[2][ADVANCE], channels, True,
+                              base, 0, 0)
+                else:
+                    add_cells(dx, offsets, argmax + least[2] * channels,
+                              gradient + least[2] * channels, n, taps[2][ADVANCE], channels, False,
+                              base, first, last)
                 continue
             for w in range(least[2], most[2]):
                 base = (high + first_tap(taps[2], w)) * channels
@@ -2317,11 +2383,40 @@ cdef inline bint all_taps(
 
 
 cdef enum:
-    FIELD_BITS = 20                    # of an axis, in an integer that holds all three
+    MOST_RIGHT = 4194304  # bytes of a table of what is right where
 
 
-cdef inline int64_t packed(Py_ssize_t d, Py_ssize_t h, Py_ssize_t w) noexcept nogil:
-    return (<int64_t>d << 2 * FIELD_BITS) | (<int64_t>h << FIELD_BITS) | w
+cdef Py_ssize_t write_clipped(
+    const Py_ssize_t **taps,
+    const Py_ssize_t *box,
+    int *clipped,                      # OUT: which windows of a plane are clipped; or NULL
+    char *right,                       # OUT: for none and for each tap, if it is one of theirs
+) noexcept nogil:
+    """Return how many windows of a plane are clipped."""
+    cdef Py_ssize_t limit = box[0] * box[1] * box[2], d, h, w, k, row, cell = -1, many = 0
+    cdef Window[3] at
+    for d in range(taps[0][WINDOWS]):
+        at[0] = clip(taps[0], d)
+        for h in range(taps[1][WINDOWS]):
+            at[1] = clip(taps[1], h)
+            for w in range(taps[2][WINDOWS]):
+                at[2] = clip(taps[2], w)
+                cell += 1
+                if at[0].count == box[0] and at[1].count == box[1] and at[2].count == box[2]:
+                    continue
+                many += 1
+                if clipped == NULL:
+                    continue
+                clipped[0] = <int>cell
+                clipped += 1
+                memset(right, 0, limit + 1)
+                right[0] = 1
+                for k in range(at[0].count * at[1].count):
+                    row = (at[0].first + k // at[1].count) * box[1] + at[1].first
+                    row = (row + k % at[1].count) * box[2] + at[2].first
+                    memset(right + 1 + row, 1, at[2].count)
+                right += limit + 1
+    return many
 
 
 cdef bint all_planes(
@@ -2330,48 +2425,33 @@ cdef bint all_planes(
     const Py_ssize_t **taps,
     const Py_ssize_t *box,
     Py_ssize_t cells,
-    int64_t *tap,                      # WORK: for each tap, where it is along the axes
-    int64_t *least,                    # WORK: the first and last that a clipped window has
-    int64_t *most,
-    int *clipped,                      # WORK: which window that is
 ) noexcept nogil:
-    """Whether all values, each a tap of the box or none, are right, in planes of one channel."""
-    # A bit above each axis' field stays set in a difference that is not negative.
-    cdef int64_t guard = packed(1, 1, 1) << (FIELD_BITS - 1), good, place
-    cdef Py_ssize_t n, d, h, w, i = 0, many = 0
-    cdef Window[3] at
-    cdef bint bad = False
-    for d in range(box[0]):
-        for h in range(box[1]):
-            for w in range(box[2]):
-                tap[i] = packed(d, h, w)
-                i += 1
-    i = 0
-    for d in range(taps[0][WINDOWS]):
-        at[0] = clip(taps[0], d)
-        for h in range(taps[1][WINDOWS]):
-            at[1] = clip(taps[1], h)
-            for w in range(taps[2][WINDOWS]):
-                at[2] = clip(taps[2], w)
-                if at[0].count < box[0] or at[1].count < box[1] or at[2].count < box[2]:
-                    clipped[many] = <int>i
-                    least[many] = packed(at[0].first, at[1].first, at[2].first)
-                    if at[0].count and at[1].count and at[2].count:
-                        most[many] = least[many] + packed(
-                            at[0].count - 1, at[1].count - 1, at[2].count - 1)
-                    else:
-                        least[many] = packed(box[0], box[1], box[2])
-                        most[many] = 0
-                    many += 1
-                i += 1
+    """Whether all values, each a tap of the box or none, are right, in planes of one channel.
+
+    False also if that would take too large a table.
+    """
+    cdef Py_ssize_t row = box[0] * box[1] * box[2] + 1, n, i
+    cdef Py_ssize_t many = write_clipped(taps, box, NULL, NULL)
+    cdef int *clipped
+    cdef char *right
+    cdef char good = 1
+    if many == 0 or many * row > MOST_RIGHT:
+        return many == 0
+    clipped = <int *>malloc(many * (sizeof(int) + row))
+    if clipped == NULL:
+        return False
+    right = <char *>(clipped + many)
+    write_clipped(taps, box, clipped, right)
     for n in range(planes):
         for i in range(many):
-            if argmax[clipped[i]] != <index>-1:
-                place = tap[argmax[clipped[i]]]
-                good = ((place | guard) - least[i]) & ((most[i] | guard) - place) & guard
-                bad = bad or good != guard
+            # None is the largest value, or -1: one more is 0.
+            if index is int:
+                good &= right[i * row + argmax[clipped[i]] + 1]
+            else:
+                good &= right[i * row + <unsigned char>(argmax[clipped[i]] + 1)]
         argmax += cells
-    return not bad
+    free(clipped)
+    return good
 
 
 def first_bad(
@@ -2386,7 +2466,6 @@ def first_bad(
     cdef Py_ssize_t[3] box
     cdef Window[3] at
     cdef Py_ssize_t axis, n, d, h, w, c, limit, last, cells, cell = 0, bad = -1
-    cdef int64_t *bounds = NULL
     cdef bint inner, good
     for axis in range(3):
         taps[axis] = p + p[AXES + axis * AXIS_FIELDS + TAPS_AT]
@@ -2401,14 +2480,9 @@ def first_bad(
     with nogil:
         good = below(&argmax[0], argmax.shape[0], <unsigned int>limit)
         cells = taps[0][WINDOWS] * taps[1][WINDOWS] * taps[2][WINDOWS]
-        if good and channels == 1 and planes > 4 and limit <= 65536 and cells <= 65536:
-            bounds = <int64_t *>malloc((limit + 3 * cells) * sizeof(int64_t))
-            if bounds != NULL and all_planes(
-                &argmax[0], planes, taps, box, cells, bounds, bounds + limit,
-                bounds + limit + cells, <int *>(bounds + limit + 2 * cells),
-            ):
+        if good and channels == 1 and planes > 4 and cells < 2147483647:
+            if all_planes(&argmax[0], planes, taps, box, cells):
                 planes = 0  # else the first bad one is looked for
-            free(bounds)
         for n in range(planes):
             for d in range(taps[0][WINDOWS]):
                 at[0] = clip(taps[0], d)

@@ -45,13 +45,16 @@ LARGE: Final = 8
 #: Windows that a cell may be under, and still look for what they route to it.
 MOST_LOOKS: Final = 12
 
+#: Windows that an element is in, on average, and they still look out for NaNs one by one.
+MOST_VISITS: Final = 2.5
+
 #: Planes of one channel are made together, 16 at a time, if there are so many of so few cells.
 MOST_TOGETHER: Final = 16
 LEAST_TOGETHER: Final = 8
 MOST_CELLS: Final = 4096
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
-HEADER: Final = 25
+HEADER: Final = 26
 AXIS_FIELDS: Final = 6
 
 
@@ -166,6 +169,7 @@ def program(
     )
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
     copied = padded or task == "adjoint"
+    visits = prod(s.taps * s.period / s.advance for s in sides)
 
     band = [axis.output for axis in axes]
     sizes = [planes, depth.windows, height.windows, width.windows, max(1, channels)]
@@ -247,9 +251,11 @@ def program(
     else:
         sizes[0] = 1
     stage, work, line, slab, table = workspace()
+    # Long vectors of narrow cells reach many elements more often than windows do.
+    watched = channels >= NARROW and not copied and not separable and visits <= MOST_VISITS
     cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
     code = [
-        planes, channels, *sizes, separable, ladder, slide, padded,
+        planes, channels, *sizes, separable, ladder, slide, padded, watched,
         divisors is not None and not backward, task == "adjoint", scatter,
         slab, *band, stage, work, line,
         together, cells_in, cells_out, table,
