@@ -353,6 +353,7 @@ cdef struct Space:
     # One thread's workspace, and what of it is up to date.
     Window *windows[3]
     double *counts[3]
+    Py_ssize_t *alike       # windows along the width, from each on, whose counts are equal
     char *needed[2]
     Py_ssize_t low[3]       # the cells that a tile's windows use, or would unclipped
     Py_ssize_t high[3]
@@ -798,6 +799,7 @@ cdef void count_taps(
     Py_ssize_t low,
     Py_ssize_t high,
     double *counts,      # OUT
+    Py_ssize_t *alike,   # OUT: windows, from each on, whose counts are equal; or NULL
 ) noexcept nogil:
     """Write each window's factor of the divisor; 1 where it is empty and its sum is 0 anyway."""
     cdef const Py_ssize_t *divisors = (
@@ -806,6 +808,11 @@ cdef void count_taps(
     cdef Py_ssize_t o
     for o in range(low, high):
         counts[o - low] = <double>max(1, clip(divisors, o).count)
+    if alike != NULL:
+        for o in range(high - low - 1, -1, -1):
+            alike[o] = 1
+            if o < high - low - 1 and counts[o + 1] == counts[o]:
+                alike[o] = alike[o + 1] + 1
 
 
 cdef void find_segments(
@@ -1095,6 +1102,7 @@ cdef void divide(
     Py_ssize_t pitch,        # elements from cell to cell of x
     double outer,            # the divisor, but for its factor along the width
     const double *counts,    # IN: that factor
+    const Py_ssize_t *alike,  # IN: how many windows from each on have the same
     Py_ssize_t width,
     Py_ssize_t channels,
     real *y,                 # OUT: a row
@@ -1107,8 +1115,7 @@ cdef void divide(
         # Neighbours mostly have the same divisor: one long vector.
         many = 1
         if pitch == channels and y_pitch == channels:
-            while w + many < width and counts[w + many] == counts[w]:
-                many += 1
+            many = min(alike[w], width - w)
         divisor = <real>(outer * counts[w])
         length = many * channels
         for i in range(length):
@@ -1191,7 +1198,7 @@ cdef bint prepare(
         if program[ADJOINT]:
             divide(source, channels, space.counts[0][d - space.low[0]]
                    * space.counts[1][h - space.low[1]], space.counts[2] + front,
-                   high - low, tile.channels, stage, tile.channels)
+                   space.alike + front, high - low, tile.channels, stage, tile.channels)
         elif tile.channels != channels:
             spread(source, channels, high - low, tile.channels, stage, tile.channels)
         elif checked:
@@ -1248,7 +1255,8 @@ cdef void finish(
     cdef bint empty
     if program[MEAN]:
         divide(target.y + at, target.cell, space.counts[0][d - tile.low[0]]
-               * space.counts[1][h - tile.low[1]], space.counts[2], width, tile.channels,
+               * space.counts[1][h - tile.low[1]], space.counts[2], space.alike, width,
+               tile.channels,
                target.y + at, target.cell)
     # What was found in windows without taps means nothing.
     empty = not (space.windows[0][d - tile.low[0]].count
@@ -1593,11 +1601,13 @@ cdef void set_up(
         whole = unfold(program, axis, low, high, padded and axis == 2, covering, space)
         taps = program + program[AXES + axis * AXIS_FIELDS + TAPS_AT]
         if program[MEAN]:
-            count_taps(program, axis, low, high, space.counts[axis])
+            count_taps(program, axis, low, high, space.counts[axis],
+                       space.alike if axis == 2 else NULL)
         elif program[ADJOINT]:
             count_taps(program, axis, max(0, space.low[axis]),
                        min(taps[SIZE], space.high[axis]),
-                       space.counts[axis] + max(0, -space.low[axis]))
+                       space.counts[axis] + max(0, -space.low[axis]),
+                       space.alike + max(0, -space.low[axis]) if axis == 2 else NULL)
     space.done_exact = exact
     # Windows count from the first cell that is used, or from the row's, not copied.
     for w in range(tile.high[2] - tile.low[2]):
@@ -1697,6 +1707,7 @@ cdef void *lay_out(
     cdef Py_ssize_t rows = program[ROWS], stage = program[STAGE] + 64, axis
     cdef Py_ssize_t work = program[WORK] + 64, line = program[LINE] + 64
     cdef Py_ssize_t size = 64 * 21 + 2 * rows + 64 + 3 * rows * (sizeof(Window) + sizeof(double))
+    size += 64 + rows * sizeof(Py_ssize_t)
     cdef char *block
     cdef char *at
     size += rows * sizeof(Segment) + (stage + work + 4 * line) * sizeof(real)
@@ -1709,6 +1720,7 @@ cdef void *lay_out(
         space.windows[axis] = <Window *>part(&at, rows * sizeof(Window))
         space.counts[axis] = <double *>part(&at, rows * sizeof(double))
         space.done_low[axis] = space.done_high[axis] = -1
+    space.alike = <Py_ssize_t *>part(&at, rows * sizeof(Py_ssize_t))
     space.needed[0] = <char *>part(&at, rows)
     space.needed[1] = <char *>part(&at, rows)
     space.segments = <Segment *>part(&at, rows * sizeof(Segment))

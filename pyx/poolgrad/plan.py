@@ -564,9 +564,14 @@ class Plan:
             kernel(code, *self._planes_and_channels, flat(y), flat(argmax))
 
 
-@lru_cache(maxsize=256, typed=True)
+@lru_cache(maxsize=256)
 def _plan(
-    name: str, op: str, shape: tuple[int, ...], dtype: np.dtype[Any], *values: object
+    _types: tuple[type, ...],
+    op: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    name: str,
+    values: tuple[object, ...],
 ) -> Plan:
     return _checked(op, as_shape(name, shape), dtype, values)
 
@@ -685,8 +690,24 @@ def plan_of(
     """
     if type(shape) is not tuple or not _INT.issuperset(map(type, shape)):
         shape = as_shape(name, shape)
-    if _SCALARS.issuperset(map(type, values)) or all(map(_plain, values)):
-        return _plan(name, op, shape, dtype, *values)
+    return _kept(name, op, shape, dtype, values)
+
+
+def plan_of_array(op: str, x: Array, values: tuple[object, ...]) -> Plan:
+    """As `plan_of`, for an array's own shape and dtype, which need no check."""
+    return _kept("x", op, x.shape, x.dtype, values)
+
+
+def _kept(
+    name: str,
+    op: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    values: tuple[object, ...],
+) -> Plan:
+    types = tuple(map(type, values))
+    if _SCALARS.issuperset(types) or all(map(_plain, values)):
+        return _plan(types, op, shape, dtype, name, values)
     return _checked(op, as_shape(name, shape), dtype, values)
 
 

@@ -271,7 +271,7 @@ def program(
         (sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]),
         (planes, depth.windows, height.windows, width.windows, max(1, channels)),
         _cuts(scatter, slide, channels, width),
-        spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 170 + shared,
+        spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 178 + shared,
         together,
     )
 
