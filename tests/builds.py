@@ -64,8 +64,8 @@ def draw_case(integer, choice):
     stride = tuple(choice((1, 1, 2, 3, k)) for k in kernel_size)
     padding = tuple(choice((0, k // 2, integer(0, k + 1))) for k in kernel_size)
     cells = tuple(
-        max(1, span - 2 * pad) + integer(0, 24 if axes < 3 else 5)
-        for span, pad in zip(spans, padding, strict=True)
+        max(1, span - 2 * pad) + integer(0, (24, 48)[axis == axes - 1] if axes < 3 else 5)
+        for axis, (span, pad) in enumerate(zip(spans, padding, strict=True))
     )
     layout = choice(("channels_last", "channels_first"))
     room = MOST // int(np.prod(cells))

@@ -102,6 +102,48 @@ cdef extern from *:
     #endif
     }
 
+    /* Every other element of two vectors, the first one's first: those with even numbers, those
+       with odd ones, or even ones of the first and odd ones of the second. With wide vectors they
+       are out of order, until `in_order` mends that. */
+    #if AVX512
+    #define HALVES(name, ps, pd)                                                         \
+        INLINE vec name(vec a, vec b) {                                                  \
+            return FLOATS ? (vec)_mm512_shuffle_ps((__m512)a, (__m512)b, ps)             \
+                          : (vec)_mm512_shuffle_pd((__m512d)a, (__m512d)b, pd);          \
+        }
+    HALVES(evens, 0x88, 0x00) HALVES(odds, 0xDD, 0xFF) HALVES(ends, 0xD8, 0xAA)
+    INLINE vec in_order(vec v) {
+        const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+        return (vec)_mm512_permutexvar_pd(order, (__m512d)v);
+    }
+    #elif AVX2
+    #define HALVES(name, ps, pd)                                                         \
+        INLINE vec name(vec a, vec b) {                                                  \
+            return FLOATS ? (vec)_mm256_shuffle_ps((__m256)a, (__m256)b, ps)             \
+                          : (vec)_mm256_shuffle_pd((__m256d)a, (__m256d)b, pd);          \
+        }
+    HALVES(evens, 0x88, 0x0) HALVES(odds, 0xDD, 0xF) HALVES(ends, 0xD8, 0xA)
+    INLINE vec in_order(vec v) { return (vec)_mm256_permute4x64_pd((__m256d)v, 0xD8); }
+    #elif SSE2
+    #define HALVES(name, ps, pd)                                                         \
+        INLINE vec name(vec a, vec b) {                                                  \
+            return FLOATS ? (vec)_mm_shuffle_ps((__m128)a, (__m128)b, ps)                \
+                          : (vec)_mm_shuffle_pd((__m128d)a, (__m128d)b, pd);             \
+        }
+    HALVES(evens, 0x88, 0x0) HALVES(odds, 0xDD, 0x3) HALVES(ends, 0xD8, 0x2)
+    INLINE vec in_order(vec v) { return v; }
+    #else
+    #define HALVES(name, first, second)                                                  \
+        INLINE vec name(vec a, vec b) {                                                  \
+            vec v = {0};                                                                 \
+            for (Py_ssize_t i = 0; i < LANES / 2; i++)                                   \
+                v[i] = a[2 * i + first], v[LANES / 2 + i] = b[2 * i + second];           \
+            return v;                                                                    \
+        }
+    HALVES(evens, 0, 0) HALVES(odds, 1, 1) HALVES(ends, 0, 1)
+    INLINE vec in_order(vec v) { return v; }
+    #endif
+
     /* So many bytes or ints, each in a lane of its own. */
     INLINE mask widen_bytes(const unsigned char *x) {
     #if AVX512
@@ -203,6 +245,10 @@ cdef extern from *:
     mask above(vec v, vec least) noexcept nogil
     bint all_set(mask m) noexcept nogil
     vec maximum(vec v, vec best) noexcept nogil
+    vec evens(vec a, vec b) noexcept nogil
+    vec odds(vec a, vec b) noexcept nogil
+    vec ends(vec a, vec b) noexcept nogil
+    vec in_order(vec v) noexcept nogil
     mask widen_bytes(const unsigned char *x) noexcept nogil
     mask widen_ints(const int *x) noexcept nogil
     int SIDE(int size) noexcept nogil
@@ -395,6 +441,11 @@ cdef inline void fold(
         if kind == ARGMAX:
             kept[0] = choose_bits(replace, place, kept[0])
         best[0] = choose(replace, v, best[0])
+
+
+cdef inline real blank(Kind kind) noexcept nogil:
+    """Return what changes no result: adding 0 would change -0."""
+    return <real>-0.0 if kind >= SUM else -INFINITY
 
 
 cdef inline void box_chunk(
@@ -672,6 +723,97 @@ cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
     return b
 
 
+# -------------------------------------------------------------------------- every other window
+
+
+cdef inline void take_tap(
+    Kind kind, Care care, Py_ssize_t place, vec v, vec *best, mask *kept, mask *good
+) noexcept nogil:
+    fold(kind, care, v, splat_bits(<bits>place), best, kept)
+    if care == WATCH:
+        good[0] &= above(v, splat(-INFINITY))
+
+
+cdef inline void every_other_as(
+    Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    """As `every_other`; the counts are the box's, so that they can be constants."""
+    cdef Py_ssize_t i = 0, d, h, w, place
+    cdef vec best, one, two
+    cdef mask kept, good = splat_bits(-1)
+    cdef const real *row
+    while i < n:
+        # The last vector may overlap the one before, and make some elements twice.
+        i = min(i, n - LANES)
+        best = splat(blank(kind))
+        kept = splat_bits(<bits>b.place)
+        for d in range(deep):
+            for h in range(high):
+                row = x + 2 * i + d * b.pitch[0] + h * b.pitch[1]
+                # Rows of windows further down, which the CPU does not see coming.
+                poolgrad_prefetch(row + high * b.pitch[1])
+                place = b.place + d * b.hop[0] + h * b.hop[1]
+                w = 0
+                while w < wide:
+                    one = load(row + w)
+                    if w + 1 < wide:
+                        two = load(row + w + LANES)
+                        if d == h == w == 0:
+                            best = evens(one, two)
+                            if care == WATCH:
+                                good &= above(best, splat(-INFINITY))
+                        else:
+                            take_tap(kind, care, place + w * b.hop[2], evens(one, two), &best,
+                                     &kept, &good)
+                        take_tap(kind, care, place + (w + 1) * b.hop[2], odds(one, two), &best,
+                                 &kept, &good)
+                    else:
+                        # There may be nothing behind the last tap.
+                        two = load(row + w + LANES - 1)
+                        take_tap(kind, care, place + w * b.hop[2], ends(one, two), &best, &kept,
+                                 &good)
+                    w += 2
+        store(y + i, in_order(best))
+        if kind == ARGMAX:
+            store_bits(places + i, <mask>in_order(<vec>kept))
+        i += LANES
+    if care == WATCH:
+        store_bits(b.seen, load_bits(b.seen) & good)
+
+
+cdef inline void every_other_of(
+    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    if b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
+        every_other_as(kind, care, 1, 2, 2, x, b, n, y, places)
+    elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
+        every_other_as(kind, care, 1, 3, 3, x, b, n, y, places)
+    else:
+        every_other_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, y, places)
+
+
+cdef void every_other(
+    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    """As `box`, of n windows of neighbouring taps, which are two elements apart: at least LANES."""
+    if kind == SUM:
+        every_other_of(SUM, QUICK, x, b, n, y, places)
+    elif kind == MAX:
+        if exact:
+            every_other_of(MAX, EXACT, x, b, n, y, places)
+        elif b.seen != NULL:
+            every_other_of(MAX, WATCH, x, b, n, y, places)
+        else:
+            every_other_of(MAX, QUICK, x, b, n, y, places)
+    elif exact:
+        every_other_of(ARGMAX, EXACT, x, b, n, y, places)
+    elif b.seen != NULL:
+        every_other_of(ARGMAX, WATCH, x, b, n, y, places)
+    else:
+        every_other_of(ARGMAX, QUICK, x, b, n, y, places)
+
+
 # ---------------------------------------------------------------------------------- tap tables
 
 
@@ -900,11 +1042,6 @@ cdef void spread(
             memcpy(y + i * step, x + i * gap, channels * sizeof(element))
 
 
-cdef inline real blank(Kind kind) noexcept nogil:
-    """Return what changes no result: adding 0 would change -0."""
-    return <real>-0.0 if kind >= SUM else -INFINITY
-
-
 cdef void fill(Kind kind, Py_ssize_t n, real *y, bits *places) noexcept nogil:
     """Write a row of padding."""
     cdef Py_ssize_t i
@@ -1036,6 +1173,13 @@ cdef void sweep(
         b.pitch[2] = window.step * pitch
         b.hop[2] = window.hop
         b.place = place + window.place
+        if channels == y_pitch == segment.every == 1 and segment.hop == 2 and (
+            b.count[2] > 1 and b.pitch[2] == 1 and b.count[2] <= MOST_DIGIT
+            and kind < ROUTE_BYTES and segment.many >= LANES and b.count[0] * b.count[1]
+        ):
+            every_other(kind, exact, x + window.start, b, segment.many, y + segment.first,
+                        places + segment.first)
+            continue
         # All the windows between the first and the last, whether there are such or not: one
         # long vector. Then every `hop`-th of it is a result, for every `every`-th window.
         n = ((segment.many - 1) * segment.hop + 1) * channels
@@ -2003,6 +2147,20 @@ cdef inline void add_four(
         base += step
 
 
+cdef inline void set_to_zero(
+    real *dx, Py_ssize_t first, Py_ssize_t last, Py_ssize_t size, Py_ssize_t planes,
+    Py_ssize_t channels, Py_ssize_t many
+) noexcept nogil:
+    """Set elements of planes, of so many cells, to 0: all channels, or the first so many."""
+    cdef Py_ssize_t n, at
+    for n in range(planes):
+        if many == channels:
+            memset(dx + n * size * channels + first, 0, (last - first) * sizeof(real))
+        else:
+            for at in range((last - first) // channels):
+                memset(dx + n * size * channels + first + at * channels, 0, many * sizeof(real))
+
+
 cdef void scatter(
     const Py_ssize_t *program,
     const Py_ssize_t *forward,         # IN: the program of the windows
@@ -2021,8 +2179,8 @@ cdef void scatter(
     """Add each window's gradient where its argmax points."""
     cdef const Py_ssize_t *taps[3]
     cdef Py_ssize_t[3] cells
-    cdef Py_ssize_t axis, d, h, w, at, deep, high, first, last, base, row, n
-    cdef Py_ssize_t channels = program[CHANNELS], size
+    cdef Py_ssize_t axis, d, h, w, at, deep, high, bottom, first, last, base, row, many, n
+    cdef Py_ssize_t channels = program[CHANNELS], size, done, reach
     cdef bint all_in = True, apart
     cdef const index *argmax
     cdef const real *gradient
@@ -2036,15 +2194,19 @@ cdef void scatter(
     last = ((((tile.high[0] - 1) * cells[1] + tile.high[1] - 1) * cells[2]) + tile.high[2]) \
         * channels
     size = cells[0] * cells[1] * cells[2]
-    if clear and tile.channels == channels:
-        memset(dx + first, 0, (last - first + (planes - 1) * size) * sizeof(real))
-    elif clear:
-        for at in range((last - first) // channels):
-            memset(dx + first + at * channels, 0, tile.channels * sizeof(real))
+    done = first if clear else last
     for d in range(least[0], most[0]):
-        deep = first_tap(taps[0], d) * cells[1]
+        row = look_up(taps[0], d, &deep, &many)[STRIDE]
+        bottom = deep + (many - 1) * row
         for h in range(least[1], most[1]):
-            high = (deep + first_tap(taps[1], h)) * cells[2]
+            row = look_up(taps[1], h, &high, &many)[STRIDE]
+            # What these windows can reach becomes 0 just before, while it is near in the cache.
+            reach = bottom * cells[1] + high + (many - 1) * row + 1
+            reach = min(last, reach * cells[2] * channels)
+            if reach > done:
+                set_to_zero(dx, done, reach, size, planes, channels, tile.channels)
+                done = reach
+            high = (deep * cells[1] + high) * cells[2]
             argmax = <const index *>which.at + (
                 (plane - which.origin[0]) * which.pitch[0] + (d - which.origin[1]) * which.pitch[1]
                 + (h - which.origin[2]) * which.pitch[2]
@@ -2093,6 +2255,8 @@ cdef void scatter(
                 else:
                     add_at(dx, offsets, argmax + w * which.cell, gradient + w * channels,
                            tile.channels, 1, False, base, first, last)
+    if done < last:
+        set_to_zero(dx, done, last, size, planes, channels, tile.channels)
 
 
 cdef void search(

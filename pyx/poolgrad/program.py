@@ -248,11 +248,19 @@ def program(
             * max(prod(s.size for s in sides), prod(s.windows for s in sides)),
         )
         sizes[0] = max(1, min(planes, TILE_BYTES // plane))
+        if scatter and channels == 1:
+            sizes[0] = max(sizes[0], min(planes, 4))  # which are done in step
     else:
         sizes[0] = 1
     stage, work, line, slab, table = workspace()
     # Long vectors of narrow cells reach many elements more often than windows do.
-    watched = channels >= NARROW and not copied and not separable and visits <= MOST_VISITS
+    every_other = channels == width.period == 1 and width.advance == 2
+    watched = (
+        (channels >= NARROW or every_other)
+        and not copied
+        and not separable
+        and visits <= MOST_VISITS
+    )
     cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
     code = [
         planes, channels, *sizes, separable, ladder, slide, padded, watched,
