@@ -64,6 +64,7 @@ def document(results: Results) -> str:
         EXPLANATION.format(slow=SLOW),
         "## Beside the best peer",
         _row_table(results),
+        RUNNING,
         "## Versions",
     ]
     versions = {", ".join(of): name for name, of in results["versions"].items()}
@@ -95,6 +96,25 @@ EXPLANATION = """\
   it while eight were answered, for each of them, as a share of its body and twice its arrays.
 - Where one large request takes more than {slow:g} s, eight at a time are sent in the first round
   only; with `--quick` not at all, which shows as a dash."""
+
+
+RUNNING = """\
+## Running it
+
+```console
+$ make bench-service                      # all rounds, about ten minutes; writes this page
+$ make bench-service BENCH=--quick        # one short round; writes to benchmarks/output
+$ make bench-service BENCH='--contenders Poolgrad "FastAPI, orjson"'
+```
+
+It needs Linux, and two CPUs of which nothing else has need meanwhile. The first run makes an
+environment for each peer in .venv-peers, which takes some minutes; a peer that cannot be installed,
+or does not start, is left out and named. All connections are on 127.0.0.1. It ends with status 1 if
+any reply was wrong.
+
+A peer is a module in `benchmarks/service/peers/` and an entry in
+`benchmarks/service/contenders.py`, where its requirements are pinned. A form of request and reply
+is an entry in `benchmarks/service/encodings.py`; what a server does not answer is named, too."""
 
 
 def _target_table(results: Results) -> str:
