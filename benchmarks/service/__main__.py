@@ -87,8 +87,12 @@ def run(
                     del servers[name]
             images, forms = Images(shapes), []
             for name, server in servers.items():
+                try:
+                    results["idle"][name] = measures.idle(server, prober, min(seconds, 0.5))
+                except OSError as error:
+                    results["missing"][name] = str(error)
+                    continue
                 results["versions"][name] = environments.versions(CONTENDERS[name].environment)
-                results["idle"][name] = measures.idle(server, prober, min(seconds, 0.5))
                 forms += _prepare(server, name, images, results)
             figures: dict[tuple[str, str, str], list[float]] = {}
             last, done = 0.0, 0
@@ -104,7 +108,7 @@ def run(
                             key = form.contender, form.encoding, of
                             figures.setdefault(key, []).append(value)
                             print(*key, f"{value:.6g}", file=sys.stderr)
-                    except (Refused, Wrong, ConnectionError) as error:
+                    except (Refused, Wrong, OSError) as error:
                         forms.remove(form)
                         _left_out(results, form.contender, form.encoding, error)
                 last = monotonic() - start
@@ -127,7 +131,7 @@ def _prepare(server: Server, name: str, images: Images, results: dict[str, Any])
     for encoding in server.contender.routes:
         try:
             forms.append(Form.prepared(server, name, encoding, images))
-        except (Refused, Wrong, ConnectionError) as error:
+        except (Refused, Wrong, OSError) as error:
             _left_out(results, name, encoding, error)
     return forms
 

@@ -58,9 +58,13 @@ class Request:
 
     def check(self, headers: Mapping[str, str], body: bytes) -> None:
         """Raise `Wrong` if a reply does not have the array that is expected."""
-        if self.encoding.decode is not None and not np.array_equal(
-            self.encoding.decode(headers, body), self.expected
-        ):
+        if self.encoding.decode is None:
+            return
+        try:
+            y = self.encoding.decode(headers, body)
+        except (EOFError, LookupError, TypeError, ValueError) as error:
+            raise Wrong(f"the reply cannot be read: {error}") from error
+        if not np.array_equal(y, self.expected):
             raise Wrong("the numbers are not NumPy's")
 
 

@@ -56,7 +56,7 @@ def _run(connection: http.client.HTTPConnection, path: str) -> None:
     while not _ended.is_set():
         try:
             _ask(connection, path)
-        except (OSError, http.client.HTTPException):
+        except OSError:
             _worst = float("nan")  # no answer at all
             break
         now = perf_counter()
@@ -68,8 +68,11 @@ def _run(connection: http.client.HTTPConnection, path: str) -> None:
 
 
 def _ask(connection: http.client.HTTPConnection, path: str) -> None:
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    answer.read()
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"the answer about its health is no HTTP: {error}") from error
     if answer.status != 200:
-        raise http.client.HTTPException(f"status {answer.status}")
+        raise ConnectionError(f"its health is answered with {answer.status}")

@@ -134,6 +134,9 @@ def test_replies_are_compared_with_numpy(encoding):
     for wrong in (Y + 1, Y[:, :1], Y.reshape(1, 4, 1, 1)):
         with pytest.raises(Wrong, match="NumPy"):
             request.check(*replied(encoding, wrong))
+    for headers, body in (({}, b""), ({}, b"{}"), ({}, b"[[]]")):
+        with pytest.raises(Wrong):
+            request.check(headers, body)
 
 
 def test_numbers_are_printed_as_short_as_they_read_back():
