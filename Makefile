@@ -14,8 +14,8 @@ ENGINE ?= $(shell command -v docker || command -v podman)
 BIN = .venv/bin
 SOURCES = pyproject.toml setup.py $(wildcard pyx/poolgrad/*.pyx pyx/poolgrad/*.pxi)
 
-.PHONY: help run test test-baseline test-debug test-torch bench instructions format check image \
-	image-run clean
+.PHONY: help run test test-baseline test-debug test-torch bench bench-service instructions format \
+	check image image-run clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -64,6 +64,9 @@ test-debug: .venv-debug/stamp ## Run the library's tests with the kernels' memor
 bench: .venv-bench/stamp ## Compare with other libraries, which this installs; writes docs/benchmarks.*.
 	.venv-bench/bin/python -m benchmarks $(BENCH)
 
+bench-service: .venv/bench-service.stamp ## Compare with other servers, which this installs.
+	$(BIN)/python -m benchmarks.service $(BENCH)
+
 instructions: .venv/test.stamp ## Compare instruction counts with those kept; needs valgrind.
 	$(BIN)/python -m benchmarks.instructions
 
@@ -86,7 +89,8 @@ image-run: ## Run the image on 127.0.0.1:8000, read-only.
 	$(ENGINE) run --rm --read-only --publish $(HOST):$(PORT):8000 $(IMAGE)
 
 clean: ## Remove what the other targets made.
-	rm -rf .venv .venv-debug .venv-bench benchmarks/output build dist *.egg-info pyx/*.egg-info service/*.egg-info \
+	rm -rf .venv .venv-debug .venv-bench .venv-peers benchmarks/output build dist \
+		*.egg-info pyx/*.egg-info service/*.egg-info \
 		pyx/poolgrad/*.so pyx/poolgrad/*.c pyx/poolgrad/*.html \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find pyx service tests examples benchmarks -name __pycache__ -type d -exec rm -rf {} +

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from typing import Any
 from benchmarks import report, worker
 from benchmarks.agreement import dissenters
 from benchmarks.contenders import CONTENDERS, contenders_of
+from benchmarks.machine import machine
 from benchmarks.workloads import Case, cases
 
 #: Seconds that one contender is timed for, each round.
@@ -31,7 +31,7 @@ def main() -> int:
     """Run the benchmark; return 1 if a contender's result is not the others'."""
     options = _options()
     cpus = sorted(os.sched_getaffinity(0))
-    results: dict[str, Any] = {"machine": _machine(cpus), "rounds": options.rounds}
+    results: dict[str, Any] = {"machine": machine(cpus), "rounds": options.rounds}
     results |= {"versions": {}, "missing": [], "wrong": [], "times": []}
     for threads in options.threads:
         if threads > len(cpus):
@@ -106,18 +106,6 @@ def _environment(threads: int) -> dict[str, str]:
         f"intra_op_parallelism_threads={threads}",
         "JAX_PLATFORMS": "cpu",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-
-
-def _machine(cpus: list[int]) -> dict[str, Any]:
-    """Describe the machine, as far as it matters to the figures."""
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.machine(),
-        "cpus": len(cpus),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
     }
 
 

@@ -13,7 +13,7 @@ from benchmarks.plot import plot
 from benchmarks.results import Results, Row, Times, floor, measured, rows, times_of
 from benchmarks.workloads import PASSES, Case, Workload
 
-__all__ = ["document", "summary", "write"]
+__all__ = ["document", "summary", "table", "write"]
 
 
 def write(results: Results, folder: Path) -> None:
@@ -66,13 +66,13 @@ def document(results: Results) -> str:
         tables.setdefault(title, []).append(row)
     for title, some in tables.items():
         parts += [f"## {title}", _peer_table(some)]
-    for title, text, table in (
+    for title, text, table_of in (
         ("Flat in the window", WINDOW, _window_table),
         ("Threads", SCALING, _scaling_table),
         ("Cost of an element", SIZE, _size_table),
         ("Small calls", SMALL, _small_table),
     ):
-        shown = table(times_of(results))
+        shown = table_of(times_of(results))
         if shown:
             parts += [f"## {title}", text, shown]
     return "\n\n".join(parts) + "\n"
@@ -121,7 +121,7 @@ def _peer_table(some: Iterable[Row]) -> str:
             )
         )
     head = "workload|(N, spatial, C), window/stride|pass|ours, ms|best peer, ms|which|times as fast"
-    return _table(f"{head}|ours with out=, ms|floor, ms|times the floor", cells)
+    return table(f"{head}|ours with out=, ms|floor, ms|times the floor", cells)
 
 
 def _window_table(times: Times) -> str:
@@ -144,7 +144,7 @@ def _window_table(times: Times) -> str:
                     f"{most / seven:.2f}",
                 )
             )
-    return _table("input|pass|layout|threads|7|17|63|63 / 17|63 / 7", cells)
+    return table("input|pass|layout|threads|7|17|63|63 / 17|63 / 7", cells)
 
 
 def _scaling_table(times: Times) -> str:
@@ -156,7 +156,7 @@ def _scaling_table(times: Times) -> str:
             times_as_fast = f"{one_by_one / together:.2f}"
             shown = _ms(one_by_one), _ms(together), times_as_fast
             cells.append((case.workload.name, PASSES[case.kind], str(case.threads), *shown))
-    return _table("workload|pass|threads|one thread|all threads|times as fast", cells)
+    return table("workload|pass|threads|one thread|all threads|times as fast", cells)
 
 
 def _size_table(times: Times) -> str:
@@ -165,7 +165,7 @@ def _size_table(times: Times) -> str:
         n = prod(case.input_shape)
         nanos = (f"{1e9 * seconds / n:.2f}" for seconds in (own[OURS], own[OURS_OUT], floor(own)))
         cells.append((case.workload.name, PASSES[case.kind], *nanos))
-    return _table("workload, elements|pass|ours|ours with out=|floor", cells)
+    return table("workload, elements|pass|ours|ours with out=|floor", cells)
 
 
 def _small_table(times: Times) -> str:
@@ -177,7 +177,7 @@ def _small_table(times: Times) -> str:
             shown = f"{ratio:.2f}" if ratio >= 1 else f"**behind {ratio:.2f}**"
             micros = (f"{1e6 * seconds:.2f}" for seconds in (own[OURS], own[OURS_OUT], peer))
             cells.append((case.workload.name, PASSES[case.kind], *micros, shown))
-    return _table("workload|pass|ours|ours with out=|PyTorch|times as fast", cells)
+    return table("workload|pass|ours|ours with out=|PyTorch|times as fast", cells)
 
 
 def _shape(w: Workload) -> str:
@@ -206,7 +206,7 @@ def _ms(seconds: float) -> str:
     return f"{ms:.0f}" if ms >= 100 else f"{ms:#.3g}"
 
 
-def _table(head: str, cells: Sequence[Sequence[str]]) -> str:
+def table(head: str, cells: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, or nothing if it has no rows."""
     if not cells:
         return ""

@@ -1,0 +1,1 @@
+"""How fast the service is beside other servers of models: ``make bench-service``."""
