@@ -746,7 +746,7 @@ cdef inline void every_other_as(
     while i < n:
         # The last vector may overlap the one before, and make some elements twice.
         i = min(i, n - LANES)
-        best = splat(blank(kind))
+        best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
         kept = splat_bits(<bits>b.place)
         for d in range(deep):
             for h in range(high):
@@ -759,13 +759,8 @@ cdef inline void every_other_as(
                     one = load(row + w)
                     if w + 1 < wide:
                         two = load(row + w + LANES)
-                        if d == h == w == 0:
-                            best = evens(one, two)
-                            if care == WATCH:
-                                good &= above(best, splat(-INFINITY))
-                        else:
-                            take_tap(kind, care, place + w * b.hop[2], evens(one, two), &best,
-                                     &kept, &good)
+                        take_tap(kind, care, place + w * b.hop[2], evens(one, two), &best, &kept,
+                                 &good)
                         take_tap(kind, care, place + (w + 1) * b.hop[2], odds(one, two), &best,
                                  &kept, &good)
                     else:
@@ -789,6 +784,8 @@ cdef inline void every_other_of(
         every_other_as(kind, care, 1, 2, 2, x, b, n, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
         every_other_as(kind, care, 1, 3, 3, x, b, n, y, places)
+    elif b.count[2] == 2:
+        every_other_as(kind, care, b.count[0], b.count[1], 2, x, b, n, y, places)
     else:
         every_other_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, y, places)
 

@@ -14,6 +14,7 @@ from poolgrad.geometry import LIMIT, integer
 
 __all__ = [
     "DTYPES",
+    "USABLE",
     "Array",
     "as_dtype",
     "as_input",
@@ -31,7 +32,7 @@ DTYPES: Final = (np.dtype(np.float32), np.dtype(np.float64))
 _FLOAT32, _FLOAT64 = DTYPES
 
 #: The flags of an array whose memory can be used as it is: C-contiguous and aligned.
-_USABLE: Final = 0x0001 | 0x0100
+USABLE: Final = 0x0001 | 0x0100
 
 
 def as_dtype(name: str, dtype: object) -> np.dtype[Any]:
@@ -148,7 +149,7 @@ def flat(array: Array) -> Array:
 
 def usable(array: Array) -> bool:
     """Whether the kernels can work on an array's memory as it is."""
-    return array.flags.num & _USABLE == _USABLE
+    return array.flags.num & USABLE == USABLE
 
 
 def check_bytes(name: str, shape: tuple[int, ...], itemsize: int) -> None:

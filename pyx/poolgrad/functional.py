@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from poolgrad.arrays import Array, as_input
 from poolgrad.errors import ParameterError, show
-from poolgrad.plan import Plan, plan_of, plan_of_array
+from poolgrad.plan import Plan, plan_of
 
 __all__ = [
     "adaptive_avg_pool",
@@ -622,7 +622,8 @@ _BASES = ("plane", "tensor", "tensor_column_major", "channels", "batch_channels"
 
 def _plan_of(op: str, x: object, *values: object) -> Plan:
     """Return the plan of a pooling of an array, given the hyperparameters in their order."""
-    return plan_of_array(op, as_input("x", x), values)
+    array = as_input("x", x)
+    return plan_of("x", op, array.shape, array.dtype, values)
 
 
 def _plan_of_backward(op: str, dy: object, x: object, *values: object) -> tuple[Plan, Array | None]:
@@ -631,4 +632,4 @@ def _plan_of_backward(op: str, dy: object, x: object, *values: object) -> tuple[
     if isinstance(x, (tuple, list)):
         return plan_of("x", op, x, gradient.dtype, values), None
     array = as_input("x", x)
-    return plan_of_array(op, array, values), array
+    return plan_of("x", op, array.shape, array.dtype, values), array

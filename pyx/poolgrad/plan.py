@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from inspect import Parameter
 from math import prod
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numpy import ndarray
 
 from poolgrad import threads
+from poolgrad._recall import keep, recall
 from poolgrad.arrays import (
+    USABLE,
     Array,
     as_dtype,
     as_input,
@@ -272,8 +275,8 @@ class Plan:
         """
         if (
             return_argmax is False and out is None and num_threads is None and self._small
-            and type(x) is np.ndarray and x.dtype is self.dtype and x.shape == self.input_shape
-            and usable(x)
+            and type(x) is ndarray and x.dtype is self.dtype and x.shape == self.input_shape
+            and x.flags.num & USABLE == USABLE
         ):  # fmt: skip
             # A small array is pooled in less time than the rest of this function takes.
             result = np.empty(self.output_shape, self.dtype)
@@ -564,18 +567,6 @@ class Plan:
             kernel(code, *self._planes_and_channels, flat(y), flat(argmax))
 
 
-@lru_cache(maxsize=256)
-def _plan(
-    _types: tuple[type, ...],
-    op: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    name: str,
-    values: tuple[object, ...],
-) -> Plan:
-    return _checked(op, as_shape(name, shape), dtype, values)
-
-
 def _checked(
     op: str, shape: tuple[int, ...], dtype: np.dtype[Any], given: tuple[object, ...]
 ) -> Plan:
@@ -683,42 +674,9 @@ def plan_for(
 def plan_of(
     name: str, op: str, shape: object, dtype: np.dtype[Any], values: tuple[object, ...]
 ) -> Plan:
-    """Return the plan of an operation, given all its hyperparameters in their order.
-
-    Plans are kept, but only for arguments of the plainest types. Keys tell the type of each, since
-    1, True and 1.0 are equal, but not equally welcome, and none has an `__eq__` of foreign code.
-    """
-    if type(shape) is not tuple or not _INT.issuperset(map(type, shape)):
-        shape = as_shape(name, shape)
-    return _kept(name, op, shape, dtype, values)
-
-
-def plan_of_array(op: str, x: Array, values: tuple[object, ...]) -> Plan:
-    """As `plan_of`, for an array's own shape and dtype, which need no check."""
-    return _kept("x", op, x.shape, x.dtype, values)
-
-
-def _kept(
-    name: str,
-    op: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    values: tuple[object, ...],
-) -> Plan:
-    types = tuple(map(type, values))
-    if _SCALARS.issuperset(types) or all(map(_plain, values)):
-        return _plan(types, op, shape, dtype, name, values)
-    return _checked(op, as_shape(name, shape), dtype, values)
-
-
-_INT: Final = frozenset({int})
-_SCALARS: Final = frozenset({int, str, bool, type(None)})
-
-
-def _plain(value: object, depth: int = 2) -> bool:
-    """Whether a value is a scalar, or a tuple of ints, of None, or of such tuples, as pads are."""
-    if type(value) is tuple:
-        return depth > 0 and all(
-            type(item) is not bool and _plain(item, depth - 1) for item in value
-        )
-    return type(value) in _SCALARS
+    """Return the plan of an operation, given all its hyperparameters in their order."""
+    made = recall(op, shape, dtype, values)
+    if made is None:
+        made = _checked(op, as_shape(name, shape), dtype, values)
+        keep(op, shape, dtype, values, made)
+    return made
