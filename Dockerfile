@@ -5,7 +5,7 @@ ARG PYTHON=3.13
 # Builds the wheels, ours and those it needs; nothing else of this stage is shipped.
 FROM python:${PYTHON}-slim AS build
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && apt-get install --yes --no-install-recommends g++ libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE ./

@@ -17,7 +17,7 @@ DEBUG, TRACE, ANNOTATE = (
     os.environ.get(f"POOLGRAD_{name}") == "1" for name in ("DEBUG", "TRACE", "ANNOTATE")
 )
 
-# The kernels are pointers into arrays, so it is the compiler that can check them, not Cython.
+# What loops here are pointers, so it is the compiler that can check them, not Cython.
 SANITIZE = [
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=undefined",
@@ -102,7 +102,11 @@ class BuildExt(build_ext):
         for extension in self.extensions:
             isa = extension.name.rpartition("_")[2]
             extension.extra_compile_args = FLAGS + ISA_FLAGS.get(isa, [])
-            extension.extra_link_args = SANITIZE if DEBUG else []
+            extension.extra_link_args = list(SANITIZE) if DEBUG else []
+            if extension.language == "c++":
+                extension.extra_compile_args.append("-std=c++17")
+                if sys.platform == "linux":  # so that a wheel needs no C++ library
+                    extension.extra_link_args += ["-static-libstdc++", "-static-libgcc"]
         self.parallel = os.cpu_count()
         super().build_extensions()
 
@@ -115,6 +119,15 @@ setup(
             define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
         )
         for name in MODULES
+    ]
+    + [
+        # For std::from_chars and std::to_chars.
+        Extension(
+            "poolgrad_service._json",
+            ["service/poolgrad_service/_json.pyx"],
+            define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
+            language="c++",
+        )
     ]
     + [Extension(SHARED, [f"pyx/{SHARED.replace('.', '/')}.c"])],
     cmdclass={"build_ext": BuildExt},

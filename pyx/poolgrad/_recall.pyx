@@ -8,8 +8,8 @@ cdef enum:
 cdef dict kept = {}
 
 
-cdef bint plain(object value, bint inside):
-    """Whether a value is an int, None, str or tuple of ints, of None and of tuples of ints.
+cdef bint plain(object value, int depth=2):
+    """Whether a value is an int, None, a str, or a tuple of ints, of None and of such tuples.
 
     Of exactly these types: 1, True and 1.0 are equal, but not equally welcome, and an `__eq__` of
     foreign code is not to be asked.
@@ -17,24 +17,24 @@ cdef bint plain(object value, bint inside):
     cdef type kind = type(value)
     if kind is int or value is None:
         return True
-    if kind is tuple:
+    if kind is tuple and depth:  # deeper ones are refused later, and may be endlessly deep
         for item in <tuple>value:
-            if not plain(item, True):
+            if not plain(item, depth - 1):
                 return False
         return True
-    return kind is str and not inside
+    return kind is str
 
 
 cdef object key_of(str op, object shape, object dtype, tuple values):
     """Return what a plan is kept by, or None if it is not kept."""
     cdef unsigned int switches = 1
-    if not plain(shape, False):
+    if not plain(shape):
         return None
     for value in values:
         switches *= 2
         if type(value) is bool:
             switches += 1
-        elif not plain(value, False):
+        elif not plain(value):
             return None
     return op, shape, dtype, values, switches
 

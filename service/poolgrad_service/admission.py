@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from starlette.types import Receive
 
-from poolgrad_service.errors import Problem, busy
+from poolgrad_service.errors import Problem, busy, too_large
 from poolgrad_service.settings import Settings
 
 __all__ = ["Lease", "Memory", "Work", "read_body"]
@@ -174,14 +175,19 @@ class Work:
 
 
 async def read_body(
-    headers: Mapping[str, str], receive: Receive, settings: Settings, memory: Memory, lease: Lease
-) -> bytearray:
+    announced: str,
+    receive: Receive,
+    settings: Settings,
+    memory: Memory,
+    lease: Lease,
+    aligned: int = 0,
+) -> memoryview:
     """Read a request's body within the limits.
 
     Parameters
     ----------
-    headers : mapping of str to str
-        The request's headers, by lower-case names.
+    announced : str
+        The request's Content-Length, or ``""``.
     receive : callable
         The ASGI channel that the body comes from.
     settings : Settings
@@ -190,11 +196,13 @@ async def read_body(
         Where the bytes are counted.
     lease : Lease
         Grows by the bytes that were read.
+    aligned : int
+        The byte of a long body that is put at a multiple of 64, as the first of an array should.
 
     Returns
     -------
-    bytearray
-        The body.
+    memoryview
+        The body, of which there is this one copy.
 
     Raises
     ------
@@ -203,14 +211,18 @@ async def read_body(
         there is no room for them.
     """
     limit = settings.max_body_bytes
-    announced = headers.get("content-length", "")
     if announced.isascii() and announced.isdigit():
         # Compared as text first: int() refuses thousands of digits.
         if len(announced.lstrip("0")) > 18 or int(announced) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         if not memory.has_room(int(announced)):
             raise busy("too many bytes of other requests are held (max_inflight_bytes)")
-    body = bytearray()
+        expected = int(announced)
+    else:
+        expected = -1
+    body: Any = None
+    before = -aligned % 64
+    end = before
     try:
         async with asyncio.timeout(settings.body_timeout):
             more = True
@@ -221,24 +233,26 @@ async def read_body(
                     raise Problem(400, "the connection was closed before the body's end")
                 chunk = message.get("body", b"")
                 more = message.get("more_body", False)
-                if len(body) + len(chunk) > limit:
-                    raise _too_large(limit)
+                if end - before + len(chunk) > limit:
+                    raise too_large(limit)
                 lease.grow(len(chunk))
-                body += chunk
+                if end == before and not more:
+                    return memoryview(chunk)
+                if body is None:
+                    # Memory that is not touched is not there: bytes take some as they arrive.
+                    body = (
+                        bytearray(before)
+                        if expected < 0
+                        else np.empty(before + expected, np.uint8).data
+                    )
+                body[end : end + len(chunk)] = chunk
+                end += len(chunk)
     except BaseException as error:
-        body.clear()  # the error's traceback keeps this frame while the client is answered
+        body = b""  # the error's traceback keeps this frame while the client is answered
         if isinstance(error, TimeoutError):
             raise Problem(
                 408,
                 f"the body did not arrive within {settings.body_timeout:g} seconds (body_timeout)",
             ) from None
         raise
-    return body
-
-
-def _too_large(limit: int) -> Problem:
-    return Problem(
-        413,
-        f"the body is above the limit of {limit} bytes (max_body_bytes)",
-        members={"limit": {"setting": "max_body_bytes", "value": int(limit)}},
-    )
+    return memoryview(body)[before:end]

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import re
 import sys
-import uuid
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -19,10 +19,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import poolgrad
-from poolgrad_service import docs
+from poolgrad_service import docs, v2_routes
 from poolgrad_service.admission import Work
 from poolgrad_service.errors import TABLE, problem_response
-from poolgrad_service.routes import Service, document, router
+from poolgrad_service.routes import calls, document, endpoint, router
+from poolgrad_service.service import Endpoint, Service
 from poolgrad_service.settings import Settings, SettingsError, load
 
 __all__ = ["HEADERS", "create_app"]
@@ -82,12 +83,12 @@ class Frame:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = [value for name, value in scope["headers"] if name == b"x-request-id"]
-        request_id = (
-            given[0].decode()
-            if len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
-            else uuid.uuid4().hex
-        )
+        names = dict(scope["headers"])
+        request_id = os.urandom(16).hex()
+        if b"x-request-id" in names:
+            given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+            if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+                request_id = given[0].decode()
         head = scope["method"] == "HEAD"
         inner: MutableMapping[str, Any] = {
             **scope,
@@ -95,7 +96,6 @@ class Frame:
             "root_path": self.root_path or scope.get("root_path", ""),
             "state": {**scope.get("state", {}), "request_id": request_id},
         }
-        names = dict(scope["headers"])
         unread = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
         started = False
 
@@ -140,8 +140,46 @@ class Frame:
             await problem_response(Request(inner), error)(inner, receiving, sending)
 
 
+_KNOWN: Final[tuple[type[Exception], ...]] = tuple(TABLE)
+
+
+class _App(FastAPI):
+    """An application whose poolings go past FastAPI, which takes as long as a small one itself.
+
+    FastAPI has their routes too, for its document, for other methods, and under a proxy's path.
+    """
+
+    def answer_directly(self, endpoints: Mapping[str, tuple[Endpoint, dict[str, str]]]) -> None:
+        """Take the endpoints of POSTs, by path, each with the path's parameters."""
+
+        async def direct(scope: Scope, receive: Receive, send: Send) -> None:
+            endpoint, scope["path_params"] = endpoints[scope["path"]]
+            request = Request(scope, receive, send)
+            try:
+                response = await endpoint(request)
+            except _KNOWN as error:
+                response = problem_response(request, error)
+                # Its frames refer back to it in a circle, and hold the body.
+                error.__traceback__ = None
+            await response(scope, receive, send)
+
+        self._paths = endpoints.keys()
+        self._direct = Frame(direct, self.state.service.settings.root_path)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._paths:
+            scope["app"] = self
+            await self._direct(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 async def _refuse(request: Request, error: Exception) -> Response:
-    return problem_response(request, error)
+    response = problem_response(request, error)
+    if response.status_code == 405 and request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": response.headers["Allow"]})
+    return response
 
 
 @contextlib.asynccontextmanager
@@ -191,7 +229,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         except SettingsError as error:
             print(f"poolgrad: {error}", file=sys.stderr)
             raise SystemExit(2) from None
-    app = FastAPI(
+    app = _App(
         title="Poolgrad",
         version=poolgrad.__version__,
         description=_DESCRIPTION,
@@ -205,11 +243,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = Service(settings)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    app.state.models = v2_routes.models()
     app.include_router(router())
+    app.include_router(v2_routes.router())
     app.router.routes.append(Route("/openapi.json", _openapi, methods=["GET"]))
     if settings.docs:
         app.router.routes.extend(docs.routes())
     for kind in TABLE:
         app.add_exception_handler(kind, _refuse)
     app.add_middleware(Frame, root_path=settings.root_path)
+    app.answer_directly(
+        {call.path: (endpoint(call), {}) for call in calls()} | v2_routes.direct(app.state.models)
+    )
     return app

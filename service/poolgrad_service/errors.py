@@ -32,6 +32,7 @@ __all__ = [
     "problem_response",
     "refused",
     "title",
+    "too_large",
     "unreadable",
 ]
 
@@ -108,6 +109,15 @@ def over_limit(pointer: str, what: str, figure: int, setting: str, limit: int) -
     return Problem(422, detail, [(pointer, detail)], members=members)
 
 
+def too_large(limit: int) -> Problem:
+    """Return the problem of a body of more bytes than the settings allow."""
+    return Problem(
+        413,
+        f"the body is above the limit of {limit} bytes (max_body_bytes)",
+        members={"limit": {"setting": "max_body_bytes", "value": int(limit)}},
+    )
+
+
 def busy(detail: str) -> Problem:
     """Return the problem of a service that cannot take the request now."""
     return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER)})
@@ -117,7 +127,9 @@ def _of_library(error: Exception) -> Problem:
     """Return the problem of a library error, whose message begins with the argument at fault."""
     detail = str(error)
     argument = detail.partition(":")[0]
-    return Problem(422, detail, [(f"/{argument}", detail)] if argument.isidentifier() else [])
+    errors = [(f"/{argument}", detail)] if argument.isidentifier() else []
+    # With this, a client can raise the same.
+    return Problem(422, detail, errors, members={"exception": type(error).__name__})
 
 
 def _of_memory(error: Exception) -> Problem:
@@ -134,10 +146,10 @@ def _of_http(error: Exception) -> Problem:
         detail = "there is no such route; /openapi.json lists those that there are"
     elif error.status_code == 405:
         allowed = headers.get("Allow", headers.get("allow", ""))
-        if "GET" in allowed and "HEAD" not in allowed:
-            # The middleware answers HEAD wherever there is a GET.
-            headers = {"Allow": f"{allowed}, HEAD"}
-        detail = f"this route takes {headers.get('Allow', allowed)} only"
+        # The middleware answers HEAD wherever there is a GET, and the application OPTIONS.
+        heads = ", HEAD" if "GET" in allowed and "HEAD" not in allowed else ""
+        headers = {"Allow": f"{allowed}{heads}, OPTIONS"}
+        detail = f"this route takes {headers['Allow']} only"
     else:
         detail = title(error.status_code)
     return Problem(error.status_code, detail, headers=headers)

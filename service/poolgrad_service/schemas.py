@@ -150,6 +150,10 @@ _WORDS: Final = {
 }
 
 
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
 def _hyperparameter(name: str, default: object) -> tuple[Any, Any]:
     """Return a hyperparameter's type and field; an unknown one's type is its default's."""
     by_default = {bool: _A_BOOLEAN, int: _AN_INTEGER, str: _A_STRING}
@@ -191,6 +195,13 @@ class Call:
             return ("dy", "x", "argmax") if self.operation.has_argmax else ("dy", "x")
         return ()
 
+    @property
+    def takes_npy(self) -> bool:
+        """Whether one array is all that a body needs, beside numbers and words."""
+        return len(self.arrays) == 1 or (
+            self.action == "backward" and not self.operation.has_argmax
+        )
+
     @cached_property
     def model(self) -> type[BaseModel]:
         """The model of all members that are no arrays."""
@@ -229,6 +240,10 @@ class Call:
         config = ConfigDict(strict=True, extra="forbid", frozen=True)
         return create_model(f"{title}{self.action.title()}", __config__=config, **members)
 
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.model.model_fields)
+
     def check(self, fields: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Check a body's members and return all that are no arrays, defaults included.
 
@@ -241,8 +256,10 @@ class Call:
             (f"/{name}", self._unknown(name)) for name in arrays if name not in self.arrays
         ]
         # pydantic would do this too, but not for a name that holds half a character.
-        known = {name: value for name, value in fields.items() if name in self.model.model_fields}
-        for name in fields.keys() - known.keys():
+        known, unknown = fields, fields.keys() - self._names
+        if unknown:
+            known = {name: value for name, value in fields.items() if name in self._names}
+        for name in unknown:
             shown = show(name)[1:-1]
             pointer = "/" + shown.replace("~", "~0").replace("/", "~1")
             errors.append((pointer, self._unknown(name)))
@@ -265,8 +282,11 @@ class Call:
                 errors.append((f"/{name}", message))
             checked = None
         if errors or checked is None:
-            raise Problem(422, "; ".join(message for _, message in errors[:4]), errors[:16])
-        members = {name: getattr(checked, name) for name in self.model.model_fields}
+            wrong = {pointer[1:] for pointer, _ in errors} <= self.operation.parameters.keys()
+            members = {"exception": "ParameterError"} if wrong else {}
+            detail = "; ".join(message for _, message in errors[:4])
+            raise Problem(422, detail, errors[:16], members=members)
+        members = dict(checked.__dict__)
         if self.action == "backward":
             self._check_backward(members, arrays)
         return members
@@ -286,8 +306,11 @@ class Call:
         return f"{show(name)[1:-1]}: unknown member; {self.path} takes {known}"
 
     def hyperparameters(self, members: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the operation's own among the checked members."""
-        return {name: members[name] for name in self.operation.parameters}
+        """Return the operation's own among the checked members, lists as tuples.
+
+        The library keeps the plans of what is hashable.
+        """
+        return {name: _as_tuple(members[name]) for name in self.operation.parameters}
 
     def body_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the body."""
@@ -302,6 +325,21 @@ class Call:
             schema["properties"]["x_shape"].pop("default", None)
             schema["oneOf"] = [{"required": ["x"]}, {"required": ["x_shape"]}]
         return schema
+
+    def query_parameters(self) -> list[dict[str, Any]]:
+        """Return what a query has, where the body is an array, as OpenAPI describes it."""
+        schema = self.model.model_json_schema()
+        return [
+            {
+                "name": name,
+                "in": "query",
+                "description": "Where the body is application/x-npy. "
+                + told.get("description", ""),
+                "schema": {"type": "string"},
+            }
+            for name, told in schema["properties"].items()
+            if name not in ("dtype", "return_y")
+        ]
 
 
 def reply_schema(call: Call) -> dict[str, Any]:
@@ -476,6 +514,57 @@ def _array_schema(what: str, dtypes: tuple[str, ...], number: dict[str, Any]) ->
     }
 
 
+#: A whole body that is one array.
+NPY: Final = {
+    "type": "string",
+    "format": "binary",
+    "description": "One float32 or float64 array, as numpy.save writes it.",
+}
+
+#: Bodies of the Open Inference Protocol.
+V2_REQUEST: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": {
+            "type": "object",
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        },
+        "inputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "shape": _INTEGERS,
+                    "datatype": {"enum": ["FP32", "FP64", "UINT8", "INT32", "INT64"]},
+                    "parameters": {"type": "object"},
+                    "data": {"type": "array"},
+                },
+                "required": ["name", "shape", "datatype"],
+            },
+        },
+        "outputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "parameters": {"type": "object"}},
+                "required": ["name"],
+            },
+        },
+    },
+    "required": ["inputs"],
+}
+V2_BINARY: Final = {
+    "type": "string",
+    "format": "binary",
+    "description": "JSON of Inference-Header-Content-Length bytes, then the tensors' bytes.",
+}
+V2_EXAMPLE: Final[dict[str, Any]] = {
+    "parameters": {"kernel_size": 2},
+    "inputs": [{"name": "x", "shape": [1, 4, 1], "datatype": "FP32", "data": [1, 5, 2, 4]}],
+}
+
 _NUMBER: Final = {"oneOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
 
 #: The document's shared schemas.
@@ -505,6 +594,10 @@ COMPONENTS: Final[dict[str, Any]] = {
                     "required": ["pointer", "detail"],
                 },
             },
+            "exception": {
+                "type": "string",
+                "description": "The name of the library's exception of the same words.",
+            },
             "limit": {
                 "type": "object",
                 "properties": {"setting": {"type": "string"}, "value": {"type": "integer"}},
@@ -517,12 +610,12 @@ COMPONENTS: Final[dict[str, Any]] = {
 
 _REASONS: Final = {
     400: "The body is no JSON text.",
-    404: "There is no such route or operation.",
+    404: "There is no such route, operation or model.",
     405: "The route does not take this method; Allow lists those that it takes.",
-    406: "Accept allows no application/json.",
+    406: "Accept allows none of the types that the reply can have.",
     408: "The body did not arrive in time.",
     413: "The body is larger than max_body_bytes.",
-    415: "The content type is not application/json, or the body is compressed.",
+    415: "The body's content type or content coding is none of those that are known.",
     422: "The body can be read, but not accepted.",
     500: "The service failed.",
     503: "The service is busy, not ready or out of memory.",

@@ -30,7 +30,7 @@ from uvicorn.config import LOGGING_CONFIG
 
 from poolgrad_service.app import HEADERS
 from poolgrad_service.errors import PROBLEM_TYPE, Problem, title
-from poolgrad_service.routes import Service
+from poolgrad_service.service import Service
 from poolgrad_service.settings import Settings
 
 __all__ = ["Server", "run", "server_of"]
@@ -270,6 +270,8 @@ def _map_large_blocks() -> None:
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):  # other C libraries
         ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD
+        # Setting that one leaves this at 128 KiB, and smaller blocks would go back each time, too.
+        ctypes.CDLL(None).mallopt(-1, 2**24)  # M_TRIM_THRESHOLD
 
 
 def run(app: FastAPI, settings: Settings) -> int:

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
         ByteSize(64 * 2**20), description="bytes of one request body (413 above)"
     )
     max_elements: Count = Field(2**24, description="numbers in the arrays of one request")
-    max_depth: int = Field(8, ge=5, le=64, description="depth of nested lists in a body")
+    max_depth: int = Field(8, ge=5, le=32, description="depth of nested lists in a body")
     max_output_bytes: Bytes = Field(
         ByteSize(64 * 2**20), description="bytes of y, argmax and dx of one request, together"
     )

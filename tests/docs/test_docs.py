@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import io
 import json
 import pkgutil
 import re
@@ -14,6 +15,7 @@ import tomllib
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 import poolgrad
@@ -82,6 +84,15 @@ def client():
     thread.join()
 
 
+def npy():
+    file = io.BytesIO()
+    np.save(file, np.arange(49, dtype=np.float32).reshape(1, 7, 7, 1))
+    return file.getvalue()
+
+
+X_NPY = npy()
+
+
 def curls(text):
     """Return (path, headers, body) of every curl command in a document."""
     found = []
@@ -90,6 +101,8 @@ def curls(text):
         url = next(word for word in words if word.startswith("http://127.0.0.1:8000/"))
         headers = dict(words[i + 1].split(": ", 1) for i, word in enumerate(words) if word == "-H")
         body = words[words.index("-d") + 1] if "-d" in words else None
+        if "--data-binary" in words:
+            body = X_NPY  # whichever file it is
         found.append((url.removeprefix("http://127.0.0.1:8000"), headers, body))
     return found
 
@@ -162,6 +175,24 @@ def test_service_page_shows_a_true_problem(client):
     body = {"x": [[[1], [2, 3]]], "kernel_size": 1}
     found = client.post("/v1/max_pool/forward", json=body).json()
     assert {**found, "instance": ""} == {**shown, "instance": ""}
+
+
+def test_service_page_shows_python_that_runs(client):
+    text = (ROOT / "docs" / "service.md").read_text()
+    shown = re.findall(r"```python\n(.*?)\n```", text, re.DOTALL)
+    assert len(shown) == 2
+    x = np.arange(49, dtype=np.float32).reshape(1, 7, 7, 1)
+    names = {"x": x, "dy": np.ones((1, 3, 3, 1), np.float32)}
+    for code in shown:
+        code = code.replace("http://127.0.0.1:8000", str(client.base_url))
+        exec(code, names)
+        if "urllib" in code:
+            expected = poolgrad.avg_pool(names["x"], 3, stride=2, padding=1)
+            np.testing.assert_array_equal(names["y"], expected)
+            names["x"] = x
+    np.testing.assert_array_equal(names["y"], poolgrad.max_pool(x, 3, stride=2))
+    expected = poolgrad.max_pool_backward(names["dy"], x, 3, stride=2)
+    np.testing.assert_array_equal(names["dx"], expected)
 
 
 @pytest.mark.parametrize("status", ERRORS)

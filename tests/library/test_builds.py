@@ -77,7 +77,9 @@ def test_builds_agree_on_every_path(build, dtype, layout, channels, kernel_size,
 def test_wider_vectors_give_the_same_bits(tmp_path):
     # What this CPU may not have, lane by lane: the baseline, with vectors as wide as AVX-512's.
     sources = tmp_path / "sources"
-    unbuilt = shutil.ignore_patterns("*.so", "*.c", "*.html", "*.egg-info", "__pycache__", ".*")
+    unbuilt = shutil.ignore_patterns(
+        "*.so", "*.c", "*.cpp", "*.html", "*.egg-info", "__pycache__", ".*"
+    )
     sources.mkdir()
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources)

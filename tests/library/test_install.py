@@ -23,7 +23,17 @@ pytestmark = [
 
 # What is built, cached or unrelated; the rest is what a fresh clone would hold.
 LEFT_OUT = shutil.ignore_patterns(
-    ".*", "*.so", "*.c", "*.html", "*.pyd", "build", "dist", "*.egg-info", "__pycache__", "output"
+    ".*",
+    "*.so",
+    "*.c",
+    "*.cpp",
+    "*.html",
+    "*.pyd",
+    "build",
+    "dist",
+    "*.egg-info",
+    "__pycache__",
+    "output",
 )
 
 SCRIPT = """
@@ -105,7 +115,10 @@ def test_the_wheel_has_every_build_and_no_source(distributions):
     for build in builds:
         for dtype in ("float32", "float64"):
             assert [n for n in names if n.startswith(f"poolgrad/_{dtype}_{build.name}.")], names
-    assert not [n for n in names if n.endswith((".c", ".html", ".pyx", ".pxi"))]
+    assert [n for n in names if n.startswith("poolgrad_service/_json.") and n.endswith(".so")], (
+        names
+    )
+    assert not [n for n in names if n.endswith((".c", ".cpp", ".html", ".pyx", ".pxi"))]
 
 
 def test_the_sdist_holds_the_sources(distributions):
@@ -113,4 +126,5 @@ def test_the_sdist_holds_the_sources(distributions):
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "setup.py", "LICENSE", "pyx/poolgrad/py.typed"} <= names
     assert {"pyx/poolgrad/_kernels.pxi", "pyx/poolgrad/_float32_baseline.pyx"} <= names
-    assert not [name for name in names if name.endswith((".c", ".so", ".html"))]
+    assert "service/poolgrad_service/_json.pyx" in names
+    assert not [name for name in names if name.endswith((".c", ".cpp", ".so", ".html"))]

@@ -108,15 +108,16 @@ class Server:
 #: The command, with jobs that wait for a file to appear: slow for exactly as long as needed.
 GATED = """
 import os, sys, time
-from poolgrad_service import routes
-answer, gate = routes.answer, sys.argv.pop(1)
+from poolgrad_service import answers, service
+begin, gate = answers.begin, sys.argv.pop(1)
 def waiting(*arguments):
     open(gate + ".begun", "a").close()
     end = time.monotonic() + 30
     while not os.path.exists(gate) and time.monotonic() < end:
         time.sleep(0.01)
-    return answer(*arguments)
-routes.answer = waiting
+    return begin(*arguments)
+answers.begin = waiting
+service.SMALL = -1  # no job on the event loop
 from poolgrad_service.cli import main
 sys.exit(main(sys.argv[1:]))
 """

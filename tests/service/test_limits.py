@@ -16,10 +16,11 @@ import httpx
 import pytest
 
 import poolgrad
-from poolgrad_service import Settings, routes
+from poolgrad_service import Settings, answers, service
 from poolgrad_service.admission import Memory, read_body
 from poolgrad_service.errors import Problem
 from poolgrad_service.schemas import Call
+from poolgrad_service.v1 import V1
 
 JSON = {"Content-Type": "application/json"}
 X = [[[[1.0], [3.0]], [[4.0], [2.0]]]]
@@ -82,15 +83,15 @@ HUGE = {
 @pytest.mark.parametrize("name", HUGE)
 def test_nothing_is_allocated_for_what_is_too_large(name):
     path, body = HUGE[name]
-    text = json.dumps(body).encode()
+    text = memoryview(json.dumps(body).encode())
     settings = Settings()
     asked = call(*path.split("/"))
     with pytest.raises((Problem, poolgrad.PoolgradError)):  # once, to warm caches
-        routes.answer(asked, text, settings)
+        answers.answer(asked, V1(asked), text, settings)
     tracemalloc.start()
     try:
         with pytest.raises((Problem, poolgrad.PoolgradError)):
-            routes.answer(asked, text, settings)
+            answers.answer(asked, V1(asked), text, settings)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -147,14 +148,16 @@ def test_limits_do_not_refuse_what_just_fits(client_of):
     assert client.post("/v1/max_pool/forward", json=GOOD).status_code == 200
 
 
-def test_a_refused_body_is_not_kept(client_of, monkeypatch):
-    bodies, answer = [], routes.answer
+@pytest.mark.parametrize("small", [-1, 2**14], ids=["worker", "loop"])
+def test_a_refused_body_is_not_kept(client_of, monkeypatch, small):
+    bodies, begin = [], answers.begin
 
-    def noting(call, body, *rest):
+    def noting(call, wire, body, *rest):
         bodies.append(body)
-        return answer(call, body, *rest)
+        return begin(call, wire, body, *rest)
 
-    monkeypatch.setattr(routes, "answer", noting)
+    monkeypatch.setattr(service, "SMALL", small)
+    monkeypatch.setattr(answers, "begin", noting)
     client = client_of()
     gc.disable()
     try:
@@ -173,7 +176,7 @@ def test_a_body_that_is_not_read_to_its_end_is_not_kept():
 
     settings, memory = Settings(max_body_bytes=250), Memory(1000)
     with pytest.raises(Problem) as caught:
-        asyncio.run(read_body({}, receive, settings, memory, memory.lease()))
+        asyncio.run(read_body("", receive, settings, memory, memory.lease()))
     assert caught.traceback[-1].frame.f_locals["body"] == b""
 
 
@@ -403,15 +406,16 @@ def wait_for(happened):
 @pytest.fixture
 def gate(monkeypatch):
     """Make all jobs wait until the returned event is set, and count those that began."""
-    opened, answer = threading.Event(), routes.answer
+    opened, begin = threading.Event(), answers.begin
     opened.begun = []
 
     def waiting(*arguments):
         opened.begun.append(1)
         assert opened.wait(20)
-        return answer(*arguments)
+        return begin(*arguments)
 
-    monkeypatch.setattr(routes, "answer", waiting)
+    monkeypatch.setattr(answers, "begin", waiting)
+    monkeypatch.setattr(service, "SMALL", -1)  # so that there is a job for a worker
     yield opened
     opened.set()
 

@@ -17,7 +17,7 @@ DOCUMENT = create_app().openapi()
 EXAMPLES = [
     (path, name)
     for path, item in DOCUMENT["paths"].items()
-    if "post" in item
+    if path.startswith("/v1/")
     for name in item["post"]["requestBody"]["content"]["application/json"]["examples"]
 ]
 
@@ -90,9 +90,7 @@ def test_there_is_an_example_of_every_array_form(op):
         )
 
 
-@pytest.mark.parametrize(
-    "path", [path for path, item in DOCUMENT["paths"].items() if "post" in item]
-)
+@pytest.mark.parametrize("path", [path for path in DOCUMENT["paths"] if path.startswith("/v1/")])
 def test_every_error_response_is_documented(path):
     responses = DOCUMENT["paths"][path]["post"]["responses"]
     assert set(responses) == {

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import zlib
 
 import numpy as np
 import pytest
 
 import poolgrad as pg
 from poolgrad_service import codec
-from poolgrad_service.routes import accepts_json
+from poolgrad_service.service import negotiate
 
 JSON = {"Content-Type": "application/json"}
 
@@ -413,6 +415,7 @@ def test_the_librarys_own_sentence_is_the_detail(client):
 # -------------------------------------------------------------------------------- protocol errors
 
 GOOD = {"x": X, "kernel_size": 2}
+PLAN = {"shape": [1, 2, 2, 1], "kernel_size": 2}
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/min_pool/forward", "/v1/max_pool", "/docs/x"])
@@ -429,16 +432,23 @@ def test_no_such_route(client, method, path):
     [
         ("GET", "/v1/max_pool/forward", {"POST"}),
         ("PUT", "/v1/max_pool/plan", {"POST"}),
+        ("PUT", "/v2/models/max_pool/infer", {"POST"}),
         ("POST", "/version", {"GET", "HEAD"}),
         ("DELETE", "/health/live", {"GET", "HEAD"}),
-        ("OPTIONS", "/docs", {"GET", "HEAD"}),
+        ("POST", "/v2/models/max_pool", {"GET", "HEAD"}),
+        ("POST", "/docs", {"GET", "HEAD"}),
         ("POST", "/openapi.json", {"GET", "HEAD"}),
     ],
 )
 def test_methods(client, method, path, allow):
     reply = client.request(method, path)
     problem(reply, 405)
-    assert set(reply.headers["allow"].split(", ")) == allow
+    assert set(reply.headers["allow"].split(", ")) == allow | {"OPTIONS"}
+    options = client.options(path)
+    assert options.status_code == 204
+    assert options.content == b""
+    assert options.headers["allow"] == reply.headers["allow"]
+    problem(client.options("/nope"), 404)
 
 
 @pytest.mark.parametrize(
@@ -477,10 +487,10 @@ def test_head_is_get_without_the_body(client, path):
     ],
 )
 def test_accept(client, accept, allowed):
-    assert accepts_json(accept) is allowed
+    assert negotiate(accept, ["application/json"]) == ("application/json" if allowed else None)
     if accept:
         for reply in (
-            client.post("/v1/max_pool/forward", json=GOOD, headers={"Accept": accept}),
+            client.post("/v1/max_pool/plan", json=PLAN, headers={"Accept": accept}),
             client.get("/version", headers={"Accept": accept}),
         ):
             if allowed:
@@ -510,18 +520,81 @@ def test_content_types(client, kind, status):
     assert reply.status_code == status
     if status == 415:
         problem(reply, 415)
-        assert reply.headers["accept"] == "application/json"
+        assert reply.headers["accept"] == "application/json, application/x-npy"
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "identity, br", "gzip, gzip", "gzip, deflate"])
+@pytest.mark.parametrize("path", ["/v1/max_pool/forward", "/v2/models/max_pool/infer"])
+def test_unknown_content_codings(client, path, coding):
+    reply = client.post(path, json=GOOD, headers={"Content-Encoding": coding})
+    problem(reply, 415)
+    assert reply.headers["accept-encoding"] == "gzip, deflate, identity"
+
+
+CODERS = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}
+
+
+@pytest.mark.parametrize("coding", [*CODERS, "identity", "identity, GZip"])
+def test_known_content_codings(client, coding):
+    body = json.dumps(GOOD).encode()
+    body = CODERS.get(coding.split(", ")[-1].lower(), bytes)(body)
+    headers = JSON | {"Content-Encoding": coding}
+    reply = client.post("/v1/max_pool/forward", content=body, headers=headers)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["y"] == [[[[4.0]]]]
+
+
+@pytest.mark.parametrize("coding", CODERS)
+def test_broken_content_codings(client, coding):
+    whole = CODERS[coding](json.dumps(GOOD).encode())
+    headers = JSON | {"Content-Encoding": coding}
+    for body in (b"", b"{}", whole[:-1], whole[:5], whole + b"x", whole[:-4] + b"abcd"):
+        problem(client.post("/v1/max_pool/forward", content=body, headers=headers), 400)
+
+
+@pytest.mark.parametrize("coding", CODERS)
+def test_decompressed_bytes_are_bounded(client_of, coding):
+    client = client_of(max_body_bytes=10_000)
+    memory = client.app.state.service.memory
+    headers = JSON | {"Content-Encoding": coding}
+    text = json.dumps(GOOD).encode()
+    for size, status in ((10_000, 200), (10_001, 413), (50_000_000, 413)):
+        body = CODERS[coding](text + b" " * (size - len(text)))[: 10_000 if size < 10**6 else None]
+        reply = client.post("/v1/max_pool/forward", content=body, headers=headers)
+        assert reply.status_code == status, (size, reply.text)
+        if status == 413:
+            assert reply.json()["limit"] == {"setting": "max_body_bytes", "value": 10_000}
+        assert memory.used == 0
 
 
 @pytest.mark.parametrize(
-    ("coding", "status"), [("identity", 200), ("gzip", 415), ("br", 415), ("identity, gzip", 415)]
+    ("accept", "coding"),
+    [
+        ("gzip", "gzip"),
+        ("deflate", "deflate"),
+        ("gzip;q=0.5", "gzip"),
+        ("identity, gzip", "gzip"),
+        ("gzip, deflate", None),  # what HTTP libraries send by themselves
+        ("gzip;q=0", None),
+        ("gzip;q=0.0", None),
+        ("br", None),
+        ("identity", None),
+        ("*", None),
+        ("", None),
+    ],
 )
-def test_content_codings(client, coding, status):
-    reply = client.post("/v1/max_pool/forward", json=GOOD, headers={"Content-Encoding": coding})
-    assert reply.status_code == status
-    if status == 415:
-        problem(reply, 415)
-        assert reply.headers["accept-encoding"] == "identity"
+def test_replies_are_compressed_for_who_asks_for_one_coding(client, accept, coding):
+    reply = client.post(
+        "/v1/max_pool/forward", json={"x": np.ones((1, 90, 90, 1)).tolist(), "kernel_size": 2},
+        headers={"Accept-Encoding": accept},
+    )  # fmt: skip
+    assert reply.headers.get("content-encoding") == coding
+    assert "accept-encoding" in reply.headers["vary"].lower()
+    assert len(reply.content) > 5000
+    assert (int(reply.headers["content-length"]) < 1000) == (coding is not None)
+    assert reply.json()["shape"] == [1, 45, 45, 1]
+    refused = client.post("/v1/max_pool/forward", json={}, headers={"Accept-Encoding": accept})
+    assert "content-encoding" not in refused.headers
 
 
 @pytest.mark.parametrize("body", ["", "{", '{"x": [NaN]}', '{"a": "\ud800"}'])
@@ -560,7 +633,7 @@ def test_an_unexpected_error_is_logged_and_not_told(client_of, monkeypatch, capl
     def fail(*arguments):
         raise RuntimeError("the secret")
 
-    monkeypatch.setattr("poolgrad_service.routes.answer", fail)
+    monkeypatch.setattr("poolgrad_service.answers.begin", fail)
     client = client_of()
     reply = client.post("/v1/max_pool/forward", json=GOOD, headers={"X-Request-ID": "find-me"})
     problem(reply, 500)
@@ -576,7 +649,7 @@ def test_no_memory_is_a_busy_service(client_of, monkeypatch):
     def fail(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("poolgrad_service.routes.answer", fail)
+    monkeypatch.setattr("poolgrad_service.answers.begin", fail)
     reply = client_of().post("/v1/max_pool/forward", json=GOOD)
     problem(reply, 503)
     assert int(reply.headers["retry-after"]) >= 1

@@ -1,0 +1,1170 @@
+# Python objects are indexed here, from their ends, too.
+# cython: wraparound=True
+"""JSON text to arrays of numbers and back, without the interpreter's lock.
+
+    scan(text, spans, *, max_depth) -> dict
+        Read a JSON object. Its members are Python objects, but lists and strings under one of the
+        names in `spans`, at any depth, are each left unread, as a `Span`.
+    Span.read(name, dtype, *, tokens=False) -> ndarray
+        Read a list of numbers, however nested, in one pass and straight into the dtype.
+    write(array) -> bytes
+        Write an array as nested lists.
+
+What is refused raises a `Problem`: 400 if the text is no JSON, else 422, with a JSON Pointer.
+
+Design
+------
+a) A body is an envelope, a few hundred bytes that become Python objects, around a few arrays that
+   must not. `scan` bounds the former, and of the latter finds where they end, how deep they are,
+   and how many commas they have, at the speed of memory. So an array may come before the member
+   that tells its dtype, and too many numbers can be refused before anything is allocated.
+b) `fill` checks the grammar of an array's text, its shape and its values as it goes over it, once.
+   A text that is no JSON is told from one that is ragged, or has values that are no numbers: after
+   the first such fault it goes on to check the grammar alone.
+c) Numbers are converted by the C++ standard library: `std::from_chars` reads the nearest value of
+   the very type, `std::to_chars` writes the shortest digits that read back the same. Before each
+   is a short way for the usual numbers, exact where it answers and silent where it could not be:
+   see `take` and `shortest`. The tests hold both against the library's answers.
+d) The numbers of a list are its commas and one, unless there are lists without elements, which
+   need no more room. So the array is allocated once.
+"""
+
+from libc.stdint cimport (
+    int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
+)
+from libc.string cimport memchr, memcmp, memcpy
+
+import json
+import math
+
+import numpy as np
+
+from poolgrad.errors import show
+from poolgrad_service.errors import over_limit, refused, unreadable
+
+__all__ = ["ENVELOPE", "LONGEST", "Span", "escape", "scan", "write"]
+
+cdef extern from "Python.h":
+    ctypedef struct PyObject
+    PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t) except NULL
+    char *PyBytes_AS_STRING(PyObject *)
+    int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
+    void Py_DECREF(object)
+    str PyUnicode_DecodeLatin1(const char *, Py_ssize_t, const char *)
+    str PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
+
+cdef extern from *:
+    """
+    #include <charconv>
+    #include <system_error>
+
+    /* Large blocks in large pages, as NumPy has them: small ones would take as long as the work. */
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    static inline void large_pages(char *at, size_t size) {
+        const size_t page = 4096;
+        char *first = at + (page - (size_t)at % page) % page;
+        if (size >= (1 << 21)) madvise(first, at + size - first, MADV_HUGEPAGE);
+    }
+    #else
+    static inline void large_pages(char *, size_t) {}
+    #endif
+
+    /* Whether a number could be read; the grammar of its text has been checked. */
+    template <class T> static inline bool from_text(const char *at, const char *end, T *to) {
+        return std::from_chars(at, end, *to).ec == std::errc();
+    }
+    template <class T> static inline char *to_text(char *to, T value) {
+        return std::to_chars(to, to + 32, value).ptr;
+    }
+    /* Eight characters 0. */
+    #define ZEROS 0x3030303030303030ULL
+    /* Eight characters as a number whose lowest byte is the first one. */
+    static inline uint64_t load_8(const char *at) {
+        uint64_t word;
+        memcpy(&word, at, 8);
+        return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? word : __builtin_bswap64(word);
+    }
+    static inline void store_8(char *to, uint64_t word) {
+        if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__) word = __builtin_bswap64(word);
+        memcpy(to, &word, 8);
+    }
+    typedef unsigned __int128 wide;
+
+    /* How often characters are in a block of at most 15 times 16. */
+    typedef uint8_t characters __attribute__((vector_size(16)));
+    struct Tally { int opened, closed, commas, others; };
+    static inline int total(characters n) {
+        uint64_t halves[2];
+        memcpy(halves, &n, 16);
+        return (int)((halves[0] + halves[1]) * 0x0101010101010101 >> 56);
+    }
+    static inline Tally tally(const char *at, int size) {
+        characters opened = {0}, closed = {0}, commas = {0}, others = {0}, block;
+        for (int i = 0; i < size; i += 16) {
+            memcpy(&block, at + i, 16);
+            /* Where they are equal, all bits are set, as in -1. */
+            opened -= (characters)(block == '[');
+            closed -= (characters)(block == ']');
+            commas -= (characters)(block == ',');
+            others -= (characters)(block == '"') | (characters)(block == '{');
+        }
+        return Tally{total(opened), total(closed), total(commas), total(others)};
+    }
+    """
+    bint from_text[T](const char *, const char *, T *) nogil
+    char *to_text[T](char *, T) nogil
+    void large_pages(char *, size_t)
+    uint64_t ZEROS
+    uint64_t load_8(const char *) nogil
+    void store_8(char *, uint64_t) nogil
+    int lowest_bit "__builtin_ctzll"(uint64_t) nogil
+    int highest_bit "__builtin_clzll"(uint64_t) nogil  # from the top
+    ctypedef unsigned long long wide
+    ctypedef struct Tally:
+        int opened, closed, commas, others
+    Tally tally(const char *, int) nogil
+    double INFINITY
+    double NAN
+
+ctypedef fused number:
+    float
+    double
+    int8_t
+    int16_t
+    int32_t
+    int64_t
+    uint8_t
+    uint16_t
+    uint32_t
+    uint64_t
+
+cdef enum:
+    DEPTH = 32  # the axes that an array may have in every NumPy
+    _ENVELOPE = 16 * 1024
+    _LONGEST = 8 * 1024
+    DIGITS = 1000  # characters that a number of the envelope may have
+    SLACK = 32  # bytes that `put` may write behind a text, and more
+
+#: Bytes that the text outside of spans may have.
+ENVELOPE = _ENVELOPE
+
+#: Characters that one number may have. The longest exact float64 takes 1078.
+LONGEST = _LONGEST
+
+#: Characters that a number takes at most, a comma included.
+LENGTHS = {
+    "float32": 20, "float64": 28, "int8": 5, "int16": 7, "int32": 12, "int64": 21,
+    "uint8": 4, "uint16": 6, "uint32": 11, "uint64": 21,
+}
+
+cdef double[23] EXACT_TENS  # powers of ten, exact as doubles up to 10**22
+cdef uint64_t[28] FIVES  # and of five, exact as integers up to 5**27
+cdef uint64_t[20] TENS
+cdef object power
+for power in range(23):
+    EXACT_TENS[power] = float(10 ** power)
+for power in range(28):
+    FIVES[power] = 5 ** power
+for power in range(20):
+    TENS[power] = 10 ** power
+
+cdef enum Fault:
+    NONE
+    RAGGED
+    RANGE  # a number that the dtype does not reach
+    KIND  # a value that is no number, or of integers, no integer
+    LONG
+    # From here on the text is no JSON.
+    BARE  # NaN and the infinities without quotes
+    BROKEN_VALUE
+    BROKEN_NUMBER
+    BROKEN_STRING
+    BROKEN_LIST
+
+cdef struct Found:
+    # The first fault, its text, and the place of the value among the lists.
+    Fault fault
+    const char *at
+    const char *stop
+    Py_ssize_t depth
+    Py_ssize_t[DEPTH] place
+    # The shape.
+    Py_ssize_t rank
+    Py_ssize_t[DEPTH] sizes
+
+
+# ------------------------------------------------------------------------------------- tokens
+
+
+cdef inline const char *space(const char *at, const char *end) noexcept nogil:
+    """Return where the space at a place ends."""
+    while at < end and <unsigned char> at[0] <= c' ' and (
+        at[0] == c' ' or at[0] == c'\n' or at[0] == c'\r' or at[0] == c'\t'
+    ):
+        at += 1
+    return at
+
+
+cdef inline bint is_digit(char c) noexcept nogil:
+    return <unsigned char> (c - c'0') < 10
+
+
+cdef inline bint begins_number(const char *at, const char *end) noexcept nogil:
+    """Return whether a number is at a place, unless it is broken; -Infinity is none."""
+    return is_digit(at[0]) or at[0] == c'-' and end - at > 1 and at[1] != c'I'
+
+
+cdef inline uint64_t eight_digits(const char *at, uint64_t *n) noexcept nogil:
+    """Return the value of the digits that eight characters begin with, and their number."""
+    cdef uint64_t chunk = load_8(at) ^ ZEROS  # digits are below 10
+    cdef uint64_t others = ((chunk + 0x7676767676767676ULL) | chunk) & 0x8080808080808080ULL
+    n[0] = lowest_bit(others) >> 3 if others else 8
+    # The first is in the lowest byte: it is as if zeros came first. No shift is by 64.
+    chunk <<= 32 - 4 * n[0]
+    chunk <<= 32 - 4 * n[0]
+    # Pairs of digits, then of pairs, then of those.
+    chunk = chunk * 10 + (chunk >> 8)
+    return (
+        (chunk & 0x000000FF000000FFULL) * 0x000F424000000064ULL
+        + ((chunk >> 16) & 0x000000FF000000FFULL) * 0x0000271000000001ULL
+    ) >> 32
+
+
+cdef inline const char *digits(const char *at, const char *end, uint64_t *value) noexcept nogil:
+    """Read digits and return their end; the value is theirs modulo 2**64."""
+    cdef uint64_t first, n
+    while end - at >= 8:
+        first = eight_digits(at, &n)
+        value[0] = value[0] * TENS[n] + first
+        at += n
+        if n < 8:
+            return at
+    while at < end and is_digit(at[0]):
+        value[0] = value[0] * 10 + <uint64_t> (at[0] - c'0')
+        at += 1
+    return at
+
+
+cdef inline bint vanishes(const char *at, const char *end, int64_t exponent) noexcept nogil:
+    """Return whether a number that no float can hold, of this exponent, is too small."""
+    cdef int64_t leading = -1  # the exponent of the first digit that is not 0
+    cdef const char *first
+    at += at[0] == c'-'
+    first = at
+    while at < end and is_digit(at[0]):
+        at += 1
+    if first[0] != c'0':
+        leading = at - first - 1
+    else:
+        at += 1  # the point
+        while at < end and at[0] == c'0':
+            at += 1
+            leading -= 1
+    return leading + exponent < 0
+
+
+cdef inline const char *take(
+    const char *start, const char *end, number *to, Fault *fault,
+) noexcept nogil:
+    """Read a number and return the end of its text, or where it is broken."""
+    cdef const char *at = start
+    cdef const char *mark
+    cdef uint64_t value = 0, most
+    cdef int64_t exponent = 0, fraction = 0
+    cdef Py_ssize_t n_digits
+    cdef bint negative = at[0] == c'-', negative_exponent, whole = True
+    cdef double near
+    cdef uint64_t bits
+    at += negative
+    fault[0] = BROKEN_NUMBER
+    if at == end or not is_digit(at[0]):
+        return at
+    mark = at
+    value = <uint64_t> (at[0] - c'0')
+    at += 1
+    if at < end and is_digit(at[0]):
+        if not value:
+            return at  # a zero leads
+        at = digits(at, end, &value)
+    n_digits = at - mark
+    if at < end and at[0] == c'.':
+        whole = False
+        at += 1
+        mark = at
+        at = digits(at, end, &value)
+        fraction = at - mark
+        if not fraction:
+            return at
+        n_digits += fraction
+    if at < end and (at[0] | 0x20) == c'e':
+        whole = False
+        at += 1
+        negative_exponent = at < end and at[0] == c'-'
+        at += at < end and (at[0] == c'-' or at[0] == c'+')
+        if at == end or not is_digit(at[0]):
+            return at
+        while at < end and is_digit(at[0]):
+            if exponent < 1000000:  # far beyond what digits could make up for
+                exponent = exponent * 10 + (at[0] - c'0')
+            at += 1
+        if negative_exponent:
+            exponent = -exponent
+    if at - start > _LONGEST:
+        fault[0] = LONG
+        return at
+    fault[0] = NONE
+    if number is float or number is double:
+        # With a significand and a power of ten that doubles hold exactly, one operation gives the
+        # nearest double (Clinger 1990).
+        exponent -= fraction
+        if n_digits <= 19 and value <= 1ULL << 53 and -22 <= exponent <= 22:
+            near = <double> <int64_t> value
+            if exponent < 0:
+                near /= EXACT_TENS[-exponent]
+            else:
+                near *= EXACT_TENS[exponent]
+            memcpy(&bits, &near, 8)
+            bits |= <uint64_t> negative << 63
+            memcpy(&near, &bits, 8)
+            # The nearest float32 of that is the text's own, too, unless it is half-way between two
+            # of them: the text may be on either side. It is never subnormal, nor an overflow.
+            if number is double or (bits & 0x1FFFFFFF) != 0x10000000:
+                to[0] = <number> near
+                return at
+        if not from_text(start, at, to):
+            to[0] = -0.0 if negative else 0.0
+            if not vanishes(start, at, exponent + fraction):
+                fault[0] = RANGE
+    else:
+        if not whole:
+            fault[0] = KIND
+            return at
+        most = ~0ULL >> (64 - 8 * sizeof(number))
+        if <number> -1 < 0:
+            most = (most >> 1) + negative
+        elif negative:
+            most = 0
+        if n_digits > 19 and not from_text(start + negative, at, &value) or value > most:
+            fault[0] = RANGE
+        to[0] = <number> ((value ^ (0 - <uint64_t> negative)) + negative)
+    return at
+
+
+cdef const char *string_end(
+    const char *at, const char *end, bint *is_plain,
+) noexcept nogil:
+    """Return the end of a string, or null if it has none; plain ones are their own bytes."""
+    is_plain[0] = True
+    at += 1
+    while at < end:
+        if at[0] == c'"':
+            return at + 1
+        if at[0] == c'\\':
+            is_plain[0] = False
+            at += 1
+        elif <unsigned char> at[0] < 0x20:
+            is_plain[0] = False
+        at += 1
+    return NULL
+
+
+cdef inline bint begins(const char *at, const char *end, const char *word, int size) noexcept nogil:
+    return end - at >= size and memcmp(at, word, size) == 0
+
+
+cdef inline const char *name(const char *at, const char *end, double *to) noexcept nogil:
+    """Return the end of the name of a number that is not finite, or null."""
+    cdef bint negative
+    if begins(at, end, "NaN", 3):
+        to[0] = NAN
+        return at + 3
+    negative = at < end and at[0] == c'-'
+    at += negative
+    if begins(at, end, "Infinity", 8):
+        to[0] = -INFINITY if negative else INFINITY
+        return at + 8
+    return NULL
+
+
+cdef const char *take_word(
+    const char *at, const char *end, bint tokens, double *to, Fault *fault,
+) noexcept nogil:
+    """Read a value of a list that is neither number nor list, as `take` does."""
+    cdef const char *stop
+    cdef bint is_plain
+    if at[0] == c'"':
+        fault[0] = NONE
+        stop = name(at + 1, end, to)
+        if stop and stop < end and stop[0] == c'"':
+            return stop + 1
+        fault[0] = BROKEN_STRING
+        stop = string_end(at, end, &is_plain)
+        if not stop:
+            return at
+        fault[0] = KIND
+        return stop
+    stop = name(at, end, to)
+    if stop:
+        fault[0] = NONE if tokens else BARE
+        return stop
+    fault[0] = KIND
+    if begins(at, end, "true", 4) or begins(at, end, "null", 4):
+        return at + 4
+    if begins(at, end, "false", 5):
+        return at + 5
+    fault[0] = BROKEN_VALUE
+    return at
+
+
+# -------------------------------------------------------------------------------------- arrays
+
+
+cdef inline bint passes(
+    const char *at, int size, Py_ssize_t most, Py_ssize_t *depth, Py_ssize_t *commas,
+) noexcept nogil:
+    """Count brackets and commas, unless a list might end there, or there is something else."""
+    cdef Tally n = tally(at, size)
+    if n.others or depth[0] <= n.closed or depth[0] + n.opened > most:
+        return False
+    depth[0] += n.opened - n.closed
+    commas[0] += n.commas
+    return True
+
+
+cdef const char *list_end(
+    const char *at, const char *end, Py_ssize_t most, Py_ssize_t *commas,
+) noexcept nogil:
+    """Return the end of a list in which no more than so many lists lie within each other.
+
+    If it is nested more deeply or has an object, commas is left as it is, and that is where it
+    ends. If it has no end, null is returned.
+    """
+    cdef Py_ssize_t depth = 0, n_commas = 0
+    cdef bint is_plain
+    cdef const char *stop
+    cdef const char *small = at  # where larger blocks are tried again
+    while at < end:
+        if at >= small and end - at > 64:
+            if passes(at, 64, most, &depth, &n_commas):
+                at += 64
+                continue
+            small = at + 64
+        if end - at > 16 and passes(at, 16, most, &depth, &n_commas):
+            at += 16
+            continue
+        stop = min(end, at + 16)
+        while at < stop:
+            if at[0] == c'[':
+                if depth == most:
+                    return at
+                depth += 1
+            elif at[0] == c']':
+                depth -= 1
+                if not depth:
+                    commas[0] = n_commas
+                    return at + 1
+            elif at[0] == c',':
+                n_commas += 1
+            elif at[0] == c'{':
+                return at
+            elif at[0] == c'"':
+                at = string_end(at, end, &is_plain)
+                if not at:
+                    return NULL
+                continue
+            at += 1
+    return NULL
+
+
+cdef const char *long_string_end(
+    const char *at, const char *end, bint *has_escapes,
+) noexcept nogil:
+    """Return the end of a string, however long, or null if it has none."""
+    cdef const char *quote = at
+    cdef const char *before
+    while True:
+        quote = <const char *> memchr(quote + 1, c'"', end - quote - 1)
+        if not quote:
+            return NULL
+        has_escapes[0] = memchr(at, c'\\', quote - at) != NULL
+        before = quote
+        while before[-1] == c'\\':
+            before -= 1
+        if not (quote - before) & 1:
+            return quote + 1
+
+
+cdef void fill(
+    const char *at, const char *end, number *to, Py_ssize_t room, bint tokens, Found *found,
+) noexcept nogil:
+    """Read the list of numbers at a place.
+
+    It has an end, so that at least one bracket more is closed than opened in what follows any
+    place in it, and is nested at most `DEPTH` deep: `list_end` has seen to both.
+    """
+    cdef Py_ssize_t depth = 0, rank = 0, i
+    cdef Py_ssize_t[DEPTH] counts
+    cdef number value = 0
+    cdef double special = 0
+    cdef const char *stop
+    cdef Fault fault = NONE
+    cdef bint is_list
+    found.fault = NONE
+    for i in range(DEPTH):
+        found.sizes[i] = -1
+    while True:
+        at = space(at, end)
+        if at == end:
+            found.fault, found.at = BROKEN_LIST, at
+            return
+        is_list = at[0] == c'['
+        stop = at + 1
+        fault = NONE
+        if is_list:
+            if depth == DEPTH:
+                found.fault, found.at = BROKEN_LIST, at
+                return
+            if rank and depth >= rank:
+                fault = RAGGED
+            counts[depth] = 0
+            depth += 1
+            at = space(stop, end)
+            if at == end or at[0] != c']':
+                if fault and not found.fault:
+                    found.fault = fault
+                continue
+        else:
+            if begins_number(at, end):
+                stop = take(at, end, &value, &fault)
+                # A shorter way through a run of numbers.
+                while (
+                    end - stop > 2 and stop[0] == c',' and begins_number(stop + 1, end)
+                    and not fault and not found.fault and depth == rank and room > 0
+                ):
+                    to[0] = value
+                    to += 1
+                    room -= 1
+                    counts[depth - 1] += 1
+                    at = stop + 1
+                    stop = take(at, end, &value, &fault)
+            else:
+                stop = take_word(at, end, tokens, &special, &fault)
+                if number is float or number is double:
+                    value = <number> special
+                elif not fault:
+                    fault = KIND
+            if fault >= BARE:
+                found.fault, found.at = fault, at if fault == BARE else stop
+                found.stop = stop
+                return
+        # An empty list is as deep as a number in it would be.
+        if depth != rank:
+            if rank:
+                fault = RAGGED
+            rank = depth
+        if fault:
+            if not found.fault:
+                found.fault, found.at, found.stop = fault, at, stop
+                found.depth = depth
+                for i in range(depth):
+                    found.place[i] = counts[i]
+        elif not is_list:
+            if room > 0:
+                to[0] = value
+                to += 1
+            room -= 1
+        if not is_list:
+            at = stop
+            counts[depth - 1] += 1
+        while True:
+            at = space(at, end)
+            if at == end or at[0] != c']':
+                break
+            at += 1
+            if found.sizes[depth - 1] < 0:
+                found.sizes[depth - 1] = counts[depth - 1]
+            elif found.sizes[depth - 1] != counts[depth - 1] and not found.fault:
+                found.fault = RAGGED
+            depth -= 1
+            if not depth:
+                found.rank = rank
+                return
+            counts[depth - 1] += 1
+        if at == end or at[0] != c',':
+            found.fault, found.at = BROKEN_LIST, at
+            return
+        at += 1
+
+
+cdef class Span:
+    """A list or a string that a text has, found but not read.
+
+    Attributes
+    ----------
+    pointer : str
+        Its JSON Pointer.
+    is_string : bool
+        Whether it is a string; else it is a list.
+    has_escapes : bool
+        Whether it is a string with a backslash.
+    start, end : int
+        Where it begins and ends in the text, brackets or quotes included.
+    count : int
+        Numbers that it has at most; exactly as many if it has no empty lists.
+    """
+
+    cdef const unsigned char[::1] text
+    cdef readonly str pointer
+    cdef readonly bint is_string, has_escapes
+    cdef readonly Py_ssize_t start, end, count
+
+    def __repr__(self):
+        return '"..."' if self.is_string else "[...]"
+
+    @property
+    def raw(self):
+        """The bytes between its brackets or quotes."""
+        return memoryview(self.text)[self.start + 1:self.end - 1]
+
+    def read(self, str name, dtype, *, bint tokens=False):
+        """Read a list of numbers.
+
+        Parameters
+        ----------
+        name : str
+            What messages call it.
+        dtype : dtype-like
+            float32, float64, or an integer one.
+        tokens : bool
+            Whether NaN and the infinities may come without quotes, which is no JSON.
+
+        Returns
+        -------
+        ndarray
+            The array, without elements if a list has none.
+
+        Raises
+        ------
+        Problem
+            400 if the list is no JSON; 422 if it is ragged, or has a value that is no number, or
+            that the dtype does not reach.
+        """
+        kind = checked(np.dtype(dtype), "dtype")
+        if self.is_string:
+            raise refused(self.pointer, f"{name}: a list of numbers is needed")
+        array = np.empty(self.count, kind)
+        shape = read_into(array, self, tokens, name)
+        return array[:math.prod(shape)].reshape(shape)
+
+    cdef object problem(self, str name, object dtype, Found *found):
+        """Return the problem of a fault."""
+        cdef const char *start = <const char *> &self.text[0]
+        if found.fault == RAGGED:
+            return refused(
+                self.pointer,
+                f"{name}: ragged: its lists differ in length or depth among themselves",
+            )
+        at = found.at - start
+        if found.fault > BARE:
+            return broken(self.text, at, WANTED[found.fault])
+        length = found.stop - found.at
+        text = bytes(self.text[at:at + min(length, 100)]).decode(errors="replace")
+        if found.fault == BARE:
+            return bare(text)
+        pointer = "/".join([self.pointer, *(str(found.place[i]) for i in range(found.depth))])
+        if length > 40:
+            text = f"{text[:30]}... ({length} characters)"
+        if found.fault == LONG:
+            return refused(pointer, f"{name}: {text} is longer than {LONGEST} characters")
+        if found.fault == RANGE:
+            return refused(pointer, f"{name}: {text} is out of the range of {dtype}")
+        if text[0] == '"':
+            shown = show(text.strip('"'))
+            text = f"the string {shown}"
+        if dtype.kind != "f":
+            return refused(pointer, f"{name}: {text} is no integer")
+        names = '; of strings, only "NaN", "Infinity" and "-Infinity" are' if '"' in text else ""
+        return refused(pointer, f"{name}: {text} is no number{names}")
+
+
+def read_into(number[::1] to, Span span, bint tokens, str name):
+    """Read a span's list into a flat array, and return its shape."""
+    cdef Found found
+    cdef const char *text = <const char *> &span.text[0]
+    large_pages(<char *> &to[0], to.shape[0] * sizeof(number))
+    with nogil:
+        fill(text + span.start, text + span.end, &to[0], to.shape[0], tokens, &found)
+    if found.fault:
+        raise span.problem(name, np.asarray(to).dtype, &found)
+    return tuple([found.sizes[i] for i in range(found.rank)])
+
+
+def checked(dtype, name):
+    """Return a dtype if numbers of it can be read and written."""
+    if dtype.name not in LENGTHS or not dtype.isnative:
+        raise TypeError(f"{name}: {dtype} is not one of {', '.join(LENGTHS)}")
+    return dtype
+
+
+WANTED = {
+    BROKEN_VALUE: "a value",
+    BROKEN_NUMBER: "a digit of a number",
+    BROKEN_STRING: "a string with an end",
+    BROKEN_LIST: "a comma or a closing bracket",
+}
+
+
+def broken(const unsigned char[::1] text, Py_ssize_t at, wanted):
+    """Return the problem of a text that is no JSON at a place."""
+    if at >= text.shape[0]:
+        return unreadable(f"the body ends where {wanted} is needed")
+    found = bytes(text[at:at + 4]).decode(errors="replace")[0]
+    if found == "\N{REPLACEMENT CHARACTER}":
+        return unreadable(f"the body is not UTF-8: byte {at}")
+    return unreadable(f"{wanted} is needed at byte {at}, where {show(found)} is")
+
+
+def bare(text):
+    """Return the problem of a number that is not finite and has no quotes."""
+    return unreadable(f'{text} is not JSON; write the string "{text}"')
+
+
+# ------------------------------------------------------------------------------------ envelope
+
+
+cdef class Scanner:
+    """One walk over the envelope of a text."""
+
+    cdef const unsigned char[::1] text
+    cdef object spans
+    cdef Py_ssize_t max_depth
+    cdef const char *start
+    cdef const char *at
+    cdef const char *end  # of the text
+    cdef const char *stop  # where the envelope has become too long
+
+    def __init__(self, const unsigned char[::1] text, spans, Py_ssize_t max_depth):
+        self.text = text
+        self.spans = spans
+        self.max_depth = max_depth
+        self.start = self.at = <const char *> &text[0]
+        self.end = self.start + text.shape[0]
+        self.stop = min(self.end, self.start + _ENVELOPE)
+
+    cdef object problem(self, str pointer, str wanted):
+        """Return the problem of a text that has not what is wanted where the walk is."""
+        if self.at >= self.stop and self.stop < self.end:
+            return refused(pointer, f"more than {ENVELOPE} bytes beside the arrays")
+        return broken(self.text, self.at - self.start, wanted)
+
+    cdef char next(self) noexcept:
+        """Go to the next character that is no space, and return it; 0 if there is none."""
+        self.at = space(self.at, self.stop)
+        return self.at[0] if self.at < self.stop else 0
+
+    cdef object body(self):
+        """Return the object that is the whole text."""
+        cdef const char *at
+        cdef const char *end = self.end
+        if begins(self.at, self.end, b"\xef\xbb\xbf", 3):
+            raise unreadable("the body begins with a byte order mark; JSON has none")
+        first = self.next()
+        if first == c"[":
+            raise refused("", "the body is a list; an object is needed")
+        found = self.value("", 1)
+        if first != c"{":
+            raise refused("", "the body is a single value; an object is needed")
+        at = self.at
+        with nogil:
+            at = space(at, end)
+        if at < end:
+            place = at - self.start
+            raise unreadable(f"the JSON object ends, but the body goes on at byte {place}")
+        return found
+
+    cdef object value(self, str pointer, Py_ssize_t depth):
+        """Return the value that comes next; a list or an object is at this depth."""
+        cdef char first = self.next()
+        cdef Fault fault = NONE
+        cdef double number = 0
+        cdef const char *stop
+        if first == c"{" or first == c"[":
+            if depth > self.max_depth:
+                raise self.too_deep(pointer)
+            self.at += 1
+            if first == c"{":
+                return self.members(pointer, depth)
+            return self.items(pointer, depth)
+        if first == c'"':
+            return self.string(pointer)
+        if not first:
+            raise self.problem(pointer, "a value")
+        # These may go on where the envelope may not, lest they be taken for broken ones.
+        if begins_number(self.at, self.end):
+            stop = take(self.at, self.end, &number, &fault)
+        else:
+            stop = take_word(self.at, self.end, False, &number, &fault)
+        text = PyUnicode_DecodeLatin1(self.at, stop - self.at, NULL)
+        if fault > BARE:
+            self.at = stop
+            raise self.problem(pointer, WANTED[fault])
+        self.at = stop
+        if fault == BARE:
+            raise bare(text)
+        if fault == KIND:
+            return {"true": True, "false": False, "null": None}[text]
+        if len(text) > DIGITS:
+            raise refused(pointer, f"a number of more than {DIGITS} characters")
+        if text.lstrip("-").isdigit():
+            return int(text)
+        if fault == RANGE:
+            raise refused(pointer, f"{show(text)[1:-1]} is out of the range of float64")
+        return number
+
+    cdef str string(self, str pointer):
+        """Return the string that comes next."""
+        cdef bint is_plain
+        cdef const char *stop = string_end(self.at, self.stop, &is_plain)
+        cdef Py_ssize_t begin = self.at - self.start
+        if not stop:
+            self.at = self.stop
+            raise self.problem(pointer, f"the end of the string at byte {begin}")
+        self.at = stop
+        try:
+            found = PyUnicode_DecodeUTF8(self.start + begin, stop - self.start - begin, NULL)
+        except UnicodeDecodeError as error:
+            raise unreadable(f"the body is not UTF-8: byte {begin + error.start}") from None
+        if is_plain:
+            return found[1:-1]
+        try:
+            return json.loads(found)
+        except json.JSONDecodeError as error:
+            place = begin + len(found[:error.pos].encode())
+            raise unreadable(f"{error.msg} at byte {place}") from None
+
+    cdef list items(self, str pointer, Py_ssize_t depth):
+        """Return the list whose bracket has come."""
+        found = []
+        if self.next() == c"]":
+            self.at += 1
+            return found
+        while True:
+            found.append(self.value(f"{pointer}/{len(found)}", depth + 1))
+            following = self.next()
+            if following != c"]" and following != c",":
+                raise self.problem(pointer, "a comma or a closing bracket")
+            self.at += 1
+            if following == c"]":
+                return found
+
+    cdef dict members(self, str pointer, Py_ssize_t depth):
+        """Return the object whose brace has come."""
+        found = {}
+        if self.next() == c"}":
+            self.at += 1
+            return found
+        while True:
+            if self.next() != c'"':
+                raise self.problem(pointer, "a member's name")
+            name = self.string(pointer)
+            where = f"{pointer}/{escape(name)}"
+            if name in found:
+                raise refused(where, f"the member {show(name)} is there more than once")
+            if self.next() != c":":
+                raise self.problem(where, "a colon")
+            self.at += 1
+            following = self.next()
+            if name in self.spans and (following == c"[" or following == c'"'):
+                found[name] = self.span(where, depth + 1)
+            else:
+                found[name] = self.value(where, depth + 1)
+            following = self.next()
+            if following != c"}" and following != c",":
+                raise self.problem(pointer, "a comma or a closing brace")
+            self.at += 1
+            if following == c"}":
+                return found
+
+    cdef Span span(self, str pointer, Py_ssize_t depth):
+        """Return the list of this depth, or the string, that comes next."""
+        cdef Span found = Span()
+        cdef const char *at = self.at
+        cdef const char *end = self.end
+        cdef const char *stop
+        cdef Py_ssize_t most = min(self.max_depth - depth + 1, DEPTH), n_commas = -1
+        cdef bint is_string = at[0] == c'"'
+        if most < 1 and not is_string:
+            raise self.too_deep(pointer)
+        with nogil:
+            if is_string:
+                n_commas = 0
+                stop = long_string_end(at, end, &found.has_escapes)
+            else:
+                stop = list_end(at, end, most, &n_commas)
+        if not stop:
+            kind = "string" if is_string else "list"
+            raise unreadable(f"the {kind} at byte {at - self.start} is not closed")
+        if n_commas < 0:
+            if stop[0] == c"{":
+                raise refused(pointer, "an object is in a list of numbers")
+            raise self.too_deep(pointer)
+        found.text = self.text
+        found.pointer, found.is_string = pointer, is_string
+        found.start, found.end = at - self.start, stop - self.start
+        found.count = n_commas + 1
+        self.at = stop
+        # The envelope goes on as if the span were not there.
+        self.stop = min(self.end, self.stop + (stop - at))
+        return found
+
+    cdef object too_deep(self, str pointer):
+        """Return the problem of too many lists and objects within each other."""
+        return over_limit(pointer, "nesting", self.max_depth + 1, "max_depth", self.max_depth)
+
+
+def escape(name):
+    """Return a name as it stands in a JSON Pointer, short and printable."""
+    if name.isidentifier() and name.isascii() and len(name) < 64:
+        return name
+    return show(name)[1:-1].replace("~", "~0").replace("/", "~1")
+
+
+def scan(text, spans, *, Py_ssize_t max_depth):
+    """Read a JSON object, but leave lists and strings of some names unread.
+
+    Parameters
+    ----------
+    text : bytes-like
+        The text. It must not change for as long as there are spans of it.
+    spans : collection of str
+        Names of the members, at any depth, that become a `Span` where they are lists or strings.
+    max_depth : int
+        Lists and objects that may lie within each other, the text's own object included.
+
+    Returns
+    -------
+    dict
+        The object.
+
+    Raises
+    ------
+    Problem
+        400 if the text is no JSON; 422 if it is no object, has a member twice, is nested too
+        deeply, or has more than `ENVELOPE` bytes outside of the spans. Of a span no more is known
+        than that it has an end, no object, and no more than that depth.
+    """
+    if not len(text):
+        raise unreadable("the body ends where an object is needed")
+    return Scanner(text, spans, max_depth).body()
+
+
+# ------------------------------------------------------------------------------------- writing
+
+
+cdef inline uint64_t eight(uint64_t value) noexcept nogil:
+    """Return eight digits as characters, the first in the lowest byte."""
+    cdef uint64_t fours = value // 10000 | (value % 10000) << 32
+    cdef uint64_t hundreds = (fours * 10486) >> 20 & 0x0000007F0000007FULL
+    cdef uint64_t twos = ((fours - 100 * hundreds) << 16) + hundreds
+    cdef uint64_t tens = (twos * 103) >> 10 & 0x000F000F000F000FULL
+    return tens + ((twos - 10 * tens) << 8) + ZEROS
+
+
+cdef inline char *put_small(char *to, uint64_t value) noexcept nogil:
+    """Write a whole number of at most eight digits."""
+    cdef uint64_t characters = eight(value)
+    cdef int zeros = lowest_bit((characters ^ ZEROS) | 1ULL << 56) >> 3
+    store_8(to, characters >> 8 * zeros)
+    return to + 8 - zeros
+
+
+cdef inline int trailing(uint64_t characters) noexcept nogil:
+    """Return how many of eight digits are zeros at the end, at most seven."""
+    return highest_bit(characters ^ ZEROS | 1) >> 3
+
+
+cdef inline char *shortest(char *to, uint64_t significand, int exponent) noexcept nogil:
+    """Write significand * 2**exponent, which has a fraction and is no power of two.
+
+    Its neighbours are then at the same distance on both sides. Scaled by 10**k, which is chosen so,
+    the numbers that read back as it are a whole one or more apart and less than ten: one of them
+    is whole, and at most one a multiple of ten, which has fewer digits than the others (Giulietti
+    2018). Here all of them are multiples of 2**-shift, so that nothing is rounded.
+    """
+    cdef int k = (-exponent * 78913 >> 18) + 1  # by the logarithm of 2
+    cdef int shift = 2 - exponent - k
+    cdef wide scaled = <wide> (4 * significand) * FIVES[k]
+    cdef uint64_t reach = 2 * FIVES[k] - (significand & 1)  # an even significand wins ties
+    cdef uint64_t unit = 1ULL << shift
+    cdef uint64_t whole = <uint64_t> (scaled >> shift)
+    cdef uint64_t rest = <uint64_t> scaled & (unit - 1), last = whole % 10
+    # Nobody could foresee which of these holds, the processor's branch predictor included.
+    cdef uint64_t below = (last << shift) + rest <= reach
+    cdef uint64_t above = ((10 - last) << shift) - rest <= reach
+    cdef uint64_t up = (2 * rest > unit) | (2 * rest == unit) & <bint> (whole & 1)
+    cdef uint64_t is_ten = 0 - (below | above)
+    cdef uint64_t part = significand >> -exponent, first, second
+    whole = whole - last + 10 * above & is_ten | whole + up & ~is_ten
+    whole -= part * TENS[k]
+    if whole == TENS[k]:
+        whole = 0
+        part += 1
+    if part < 10:  # as a rule
+        to[0] = <char> (c'0' + part)
+        to += 1
+    else:
+        to = to_text(to, part)
+    to[0] = c'.'
+    to += 1
+    # The fraction has k digits; zeros at its end are left out, but for the first.
+    if k <= 8:
+        first = eight(whole * TENS[8 - k])
+        store_8(to, first)
+        return to + 8 - trailing(first)
+    if k > 16:
+        first = whole // TENS[16]
+        whole -= first * TENS[16]
+        store_8(to, eight(first * TENS[24 - k]))
+        to += k - 16
+        k = 16
+    whole *= TENS[16 - k]
+    first = eight(whole // 100000000)
+    second = eight(whole % 100000000)
+    store_8(to, first)
+    store_8(to + 8, second)
+    if second != ZEROS:
+        return to + 16 - trailing(second)
+    if first != ZEROS:
+        return to + 8 - trailing(first)
+    while (to - 1)[0] == c'0':
+        to -= 1
+    return to + ((to - 1)[0] == c'.')
+
+
+cdef inline char *put(char *to, number value) noexcept nogil:
+    """Write a number and return where its text ends; what is behind is overwritten."""
+    cdef char *stop
+    cdef uint64_t bits = 0
+    cdef int exponent
+    if number is float or number is double:
+        if value != value:
+            memcpy(to, b'"NaN"', 5)
+            return to + 5
+        if value - value != 0:
+            memcpy(to, b'"-Infinity"', 11)
+            if value > 0:
+                memcpy(to, b'"Infinity"', 10)
+            return to + (10 if value > 0 else 11)
+        memcpy(&bits, &value, sizeof(number))
+        to[0] = c'-'
+        to += bits >> (8 * sizeof(number) - 1)
+        if value == 0:
+            memcpy(to, b"0.0", 3)
+            return to + 3
+        if value < 0:
+            value = -value
+        # Above, there may be no fraction; below, a text with an exponent may be shorter.
+        if number is float:
+            exponent = <int> (bits >> 23 & 0xFF) - 150
+            if -37 < exponent < 0 and bits & 0x7FFFFF:
+                return shortest(to, bits & 0x7FFFFF | 1 << 23, exponent)
+            if bits & 0x7FFFFFFF == 0x15AE43FD:  # 7.038531e-26
+                # The one magnitude of all 2**31 whose shortest text reads back as its neighbour
+                # where a reader goes through a double, as Python's and JavaScript's do.
+                memcpy(to, b"7.0385307e-26", 13)
+                return to + 13
+        else:
+            exponent = <int> (bits >> 52 & 0x7FF) - 1075
+            bits &= 0xFFFFFFFFFFFFFULL
+            if -64 < exponent < 0 and bits:
+                return shortest(to, bits | 1ULL << 52, exponent)
+        stop = to_text(to, value)
+        while to < stop and is_digit(to[0]):
+            to += 1
+        if to == stop:
+            memcpy(stop, b".0", 2)
+            stop += 2
+        return stop
+    else:
+        to[0] = c'-'
+        to += value < 0
+        bits = 0 - <uint64_t> value if value < 0 else <uint64_t> value
+        return put_small(to, bits) if bits < 100000000 else to_text(to, bits)
+
+
+cdef char *put_lists(
+    char *to, const number *at, const Py_ssize_t *shape, Py_ssize_t rank,
+) noexcept nogil:
+    """Write an array of at least one axis as nested lists, of which only the last may be empty."""
+    cdef Py_ssize_t[64] done
+    cdef Py_ssize_t axis, i, _
+    for axis in range(rank):
+        done[axis] = 0
+        to[0] = c'['
+        to += 1
+    while True:
+        for i in range(shape[rank - 1]):
+            to = put(to, at[i])
+            to[0] = c','
+            to += 1
+        at += shape[rank - 1]
+        to -= shape[rank - 1] > 0  # the last comma
+        axis = rank - 1
+        while True:
+            to[0] = c']'
+            to += 1
+            if not axis:
+                return to
+            axis -= 1
+            done[axis] += 1
+            if done[axis] < shape[axis]:
+                break
+            done[axis] = 0
+        to[0] = c','
+        to += 1
+        for _ in range(axis + 1, rank):
+            to[0] = c'['
+            to += 1
+
+
+def write_from(const number[::1] array, tuple shape, Py_ssize_t bound):
+    """Return the text of a flat array that has a shape, whose length has a bound."""
+    cdef Py_ssize_t[64] sizes
+    cdef Py_ssize_t rank = len(shape), i
+    cdef const number *at = &array[0] if array.shape[0] else NULL
+    cdef PyObject *text = PyBytes_FromStringAndSize(NULL, bound)
+    cdef char *to = PyBytes_AS_STRING(text)
+    cdef char *stop
+    large_pages(to, bound)
+    for i in range(rank):
+        sizes[i] = shape[i]
+    with nogil:
+        stop = put_lists(to, at, sizes, rank) if rank else put(to, at[0])
+    _PyBytes_Resize(&text, stop - to)
+    found = <object> text
+    Py_DECREF(found)
+    return found
+
+
+def write(array):
+    """Write an array as nested lists of numbers.
+
+    Parameters
+    ----------
+    array : ndarray
+        Of float32, float64, or integers. What is not finite becomes the strings ``"NaN"``,
+        ``"Infinity"`` and ``"-Infinity"``.
+
+    Returns
+    -------
+    bytes
+        The text: of floats the shortest that reads back as the same float of that type.
+    """
+    width = LENGTHS[checked(array.dtype, "array").name]
+    shape = array.shape
+    if 0 in shape:
+        shape = shape[:shape.index(0) + 1]  # what is in no list has no text
+    cdef Py_ssize_t n_lists = sum(math.prod(shape[:axis]) for axis in range(len(shape)))
+    cdef Py_ssize_t bound = math.prod(shape) * width + 3 * n_lists + SLACK
+    return write_from(np.ascontiguousarray(array).reshape(-1), shape, bound)

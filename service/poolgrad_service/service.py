@@ -1,0 +1,313 @@
+"""What the routes of one application share, and how one of them answers a body."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from poolgrad_service import answers
+from poolgrad_service.admission import Lease, Memory, Work, read_body
+from poolgrad_service.answers import SMALL, Times, Wire
+from poolgrad_service.compression import CODINGS, wanted
+from poolgrad_service.errors import Problem, busy
+from poolgrad_service.schemas import Call
+from poolgrad_service.settings import Settings
+
+__all__ = [
+    "Counts",
+    "Endpoint",
+    "Service",
+    "check_accept",
+    "check_ready",
+    "header",
+    "negotiate",
+    "respond",
+]
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+#: Bytes that are only moved, and element steps, up to which the same holds: a fraction of a
+#: millisecond.
+LIGHT: Final = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the requests of one kind, and how long its stages took, in nanoseconds."""
+
+    succeeded: int = 0
+    success: int = 0
+    failed: int = 0
+    fail: int = 0
+    queue: int = 0
+    read: int = 0
+    pool: int = 0
+    write: int = 0
+    #: When the last one succeeded, in seconds since 1970.
+    last: float = 0.0
+
+    def add(self, times: Times) -> None:
+        """Count a request that succeeded."""
+        self.succeeded += 1
+        self.success += times.written - times.received
+        self.queue += times.begun - times.received + times.run - times.read
+        self.read += times.read - times.begun
+        self.pool += times.pooled - times.run
+        self.write += times.written - times.pooled
+        self.last = time.time()
+
+    def add_failure(self, times: Times) -> None:
+        """Count a request that was refused, or came to nothing."""
+        self.failed += 1
+        self.fail += time.perf_counter_ns() - times.received
+
+
+@dataclass
+class Service:
+    """What the routes of one application share.
+
+    Parameters
+    ----------
+    settings : Settings
+        The operator's settings.
+    """
+
+    settings: Settings
+    memory: Memory = field(init=False)
+    #: There while the application runs.
+    work: Work | None = None
+    #: Set when the process was told to stop.
+    draining: bool = False
+    #: By path of the call; only the event loop's thread changes them.
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin to count."""
+        self.memory = Memory(self.settings.max_inflight_bytes)
+
+    def started(self) -> Work:
+        """Return the workers, or raise the `Problem` of a service that is not ready."""
+        if self.work is None:
+            raise busy("the service is not ready")
+        return self.work
+
+    def counts_of(self, call: Call) -> Counts:
+        """Return the counts of a call."""
+        return self.counts.setdefault(call.path, Counts())
+
+
+async def respond(request: Request, call: Call, wire: Wire, aligned: int = 0) -> Response:
+    """Answer one POST.
+
+    Parameters
+    ----------
+    request : Request
+        The request; its headers have been judged as far as they concern the wire.
+    call : Call
+        What is asked.
+    wire : Wire
+        How it is written.
+    aligned : int
+        The byte of the body at which arrays begin.
+    """
+    service: Service = request.app.state.service
+    settings, work = service.settings, service.started()
+    coding = _coding(header(request, b"content-encoding"))
+    reply_coding = wanted(header(request, b"accept-encoding"))
+    announced = header(request, b"content-length")
+    if not announced.isdigit() or len(announced) > 5 or int(announced) > SMALL:
+        work.check_room()  # rather now than after a long body
+    lease, reply_lease = service.memory.lease(), service.memory.lease()
+    counts = service.counts_of(call)
+    try:
+        body = await read_body(announced, request.receive, settings, service.memory, lease, aligned)
+    except BaseException:
+        lease.release()
+        raise
+    times = Times()
+    task: answers.Task | None = None
+
+    def job() -> answers.Reply:
+        try:
+            ready = task or answers.begin(call, wire, body, settings, times, coding, lease.grow)
+            reply = ready.finish(reply_lease.grow, reply_coding)
+        except BaseException:
+            reply_lease.release()
+            raise
+        reply_lease.settle(reply.n_bytes)
+        return reply
+
+    try:
+        reply: answers.Reply | None = None
+        if wire.text(body) <= SMALL and len(body) <= LIGHT and coding is None:
+            release = True
+            try:
+                task = answers.begin(call, wire, body, settings, times)
+                if (
+                    task.room <= SMALL
+                    and max(task.results, task.cost) <= LIGHT
+                    and not reply_coding
+                ):
+                    reply = job()
+                else:
+                    release = False
+            finally:
+                if release:
+                    lease.release()
+        if reply is None:
+            reply = await work.run(
+                job,
+                timeout=settings.request_timeout,
+                done=lease.release,
+                unwanted=lambda reply: reply_lease.release(),
+            )
+    except BaseException:
+        counts.add_failure(times)
+        raise
+    counts.add(times)
+    return _Sent(reply, reply_lease, settings.reply_timeout)
+
+
+class _Sent(Response):
+    """A reply in parts; they hold a lease until the client has taken them."""
+
+    # What its base would do here takes a while, and is done below.
+    status_code = 200
+    background = None
+
+    def __init__(self, reply: answers.Reply, lease: Lease, timeout: float) -> None:
+        self.parts = reply.parts
+        self.n_bytes = reply.n_bytes
+        self.lease = lease
+        self.timeout = timeout
+        headers = {
+            "content-type": reply.media_type,
+            "content-length": str(self.n_bytes),
+            "vary": "Accept, Accept-Encoding",
+            **reply.headers,
+        }
+        self.raw_headers = [
+            (name.lower().encode(), value.encode()) for name, value in headers.items()
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the parts, waiting for the client after each."""
+        parts = self.parts
+        small = self.n_bytes <= SMALL
+        if small:
+            parts[:] = [b"".join(parts)]
+        last = parts.pop()
+        try:
+            async with asyncio.timeout(self.timeout):
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": self.status_code,
+                        "headers": self.raw_headers,
+                    }
+                )
+                for part in parts:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                await send({"type": "http.response.body", "body": last, "more_body": not small})
+                if not small:
+                    # This returns when the client has taken all, or nearly.
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            parts.clear()
+            self.lease.release()
+
+
+def header(request: Request, name: bytes) -> str:
+    """Return a header's value, or those of several of its name as one list; else ``""``."""
+    found = [value for key, value in request.scope["headers"] if key == name]
+    return b",".join(found).decode("latin-1") if found else ""
+
+
+# ----------------------------------------------------------------------------------- negotiation
+
+
+def negotiate(accept: str, offers: Sequence[str]) -> str | None:
+    """Return the media type that an Accept header likes best (RFC 9110, 12.5.1).
+
+    For each type the most specific range that matches decides; a quality of 0 excludes. What
+    cannot be parsed is passed over, and a header without any range allows everything.
+
+    Parameters
+    ----------
+    accept : str
+        The header's value.
+    offers : sequence of str
+        The types that there are; of equally liked ones the first is taken.
+
+    Returns
+    -------
+    str or None
+        One of them, or None if all are excluded.
+    """
+    if accept in ("", "*/*") or not accept.strip(" ,"):
+        return offers[0]
+    best: dict[str, tuple[int, float]] = dict.fromkeys(offers, (-1, 0.0))
+    for item in accept.split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        quality = 1.0
+        others = 0
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
+                try:
+                    quality = float(value.strip())
+                except ValueError:
+                    quality = 0.0
+                break
+            others += bool(parameter) and parameter not in ("charset=utf-8", 'charset="utf-8"')
+        if others:
+            continue  # a variant of a type that we do not make
+        for offer in offers:
+            ranges = ("*/*", offer.partition("/")[0] + "/*", offer)
+            rank = ranges.index(name) if name in ranges else -1
+            if rank > best[offer][0] or (rank == best[offer][0] >= 0 and quality > best[offer][1]):
+                best[offer] = (rank, quality)
+    liked = max(offers, key=lambda offer: best[offer][1])
+    return liked if best[liked][1] > 0 else None
+
+
+def check_accept(request: Request, *offers: str) -> str:
+    """Return the media type to answer in, or raise the problem of one that accepts none of them."""
+    found = negotiate(header(request, b"accept"), offers)
+    if found is None:
+        names = " or ".join(offers)
+        raise Problem(406, f"Accept allows no {names}, which is all that there is here")
+    return found
+
+
+def check_ready(request: Request) -> None:
+    """Raise the problem of a service that should be sent no requests."""
+    service: Service = request.app.state.service
+    service.started()
+    if service.draining:
+        raise busy("the service is shutting down")
+
+
+def _coding(given: str) -> str | None:
+    """Return a body's content coding, if it has one."""
+    if not given:
+        return None
+    codings = [name.strip().lower() for name in given.split(",")]
+    codings = [name for name in codings if name not in ("", "identity")]
+    if not codings:
+        return None
+    if len(codings) > 1 or codings[0] not in CODINGS:
+        raise Problem(
+            415,
+            "the body's Content-Encoding is not gzip, deflate or none",
+            headers={"Accept-Encoding": "gzip, deflate, identity"},
+        )
+    return codings[0]
