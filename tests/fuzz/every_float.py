@@ -34,12 +34,8 @@ def check_digits(array: np.ndarray) -> None:
         raise SystemExit(str(next(pair for pair in pairs if pair[1] != pair[2])))
 
 
-def main() -> None:
-    """Check all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--doubles", type=int, default=100_000_000, help="how many random float64")
-    n_doubles = parser.parse_args().doubles
-    start = time.monotonic()
+def every_float32() -> int:
+    """Check all that are no NaN, and return how many these are."""
     n = 0
     for first in range(0, 1 << 32, BLOCK):
         bits = np.arange(first, first + BLOCK, dtype=np.uint32)
@@ -47,23 +43,37 @@ def main() -> None:
         array = array[~np.isnan(array)]
         check(array)
         n += array.size
-        exponent = (first >> 23 & 0xFF) - 127
-        if -13 <= exponent < 23:
+        if -13 <= (first >> 23 & 0xFF) - 127 < 23:
             check_digits(array)
-    print(f"{n} float32, all that are no NaN: the same ({time.monotonic() - start:.0f} s)")
+    return n
+
+
+def random_float64(n_wanted: int) -> int:
+    """Check random bits that are no NaN, and as many between 2**-11 and 2**52."""
     rng = np.random.default_rng()
     n = 0
-    while n < n_doubles:
-        array = rng.integers(0, 1 << 64, BLOCK, np.uint64).view(np.float64)
-        check(array[~np.isnan(array)])
-        n += BLOCK - int(np.isnan(array).sum())
-        # The same significands, between 2**-11 and 2**52.
-        usual = array.view(np.uint64) & np.uint64(0x800FFFFFFFFFFFFF)
-        usual |= rng.integers(1012, 1075, BLOCK, np.uint64) << np.uint64(52)
-        check(usual.view(np.float64))
-        check_digits(usual.view(np.float64))
-        n += BLOCK
-    print(f"{n} random float64: the same ({time.monotonic() - start:.0f} s)")
+    while n < n_wanted:
+        bits = rng.integers(0, 1 << 64, BLOCK, np.uint64)
+        array = bits.view(np.float64)
+        array = array[~np.isnan(array)]
+        check(array)
+        n += array.size
+        bits &= np.uint64(0x800FFFFFFFFFFFFF)
+        bits |= rng.integers(1012, 1075, BLOCK, np.uint64) << np.uint64(52)
+        check(bits.view(np.float64))
+        check_digits(bits.view(np.float64))
+    return n
+
+
+def main() -> None:
+    """Check all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--doubles", type=int, default=100_000_000, help="how many random float64")
+    n_doubles = parser.parse_args().doubles
+    start = time.monotonic()
+    print(f"{every_float32()} float32, all that are no NaN: the same", flush=True)
+    print(f"{random_float64(n_doubles)} random float64: the same")
+    print(f"{time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":
