@@ -73,6 +73,10 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(END)
+        # The others are not our children to wait for.
+        end = monotonic() + END
+        while pids & {pid for pid, _, _ in _running()} and monotonic() < end:
+            sleep(0.01)
 
 
 class Peak:

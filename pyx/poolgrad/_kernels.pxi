@@ -44,7 +44,7 @@ cdef extern from *:
     #endif
 
     /* Vectors as wide as the instruction set's, which GCC and Clang know on every CPU. */
-    #if defined(POOLGRAD_BYTES)  /* as tests want it; vectors that no CPU has take long to compile */
+    #if defined(POOLGRAD_BYTES)  /* as tests want it; what no CPU has takes long to compile */
     #if defined(__GNUC__) && !defined(__clang__)
     #pragma GCC optimize("O1")
     #endif
