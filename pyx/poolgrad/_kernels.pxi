@@ -1850,10 +1850,11 @@ cdef void *lay_out(
     """
     cdef Py_ssize_t rows = program[ROWS], stage = program[STAGE] + 64, axis
     cdef Py_ssize_t work = program[WORK] + 64, line = program[LINE] + 64
-    cdef Py_ssize_t size = 64 * 21 + 2 * rows + 64 + 3 * rows * (sizeof(Window) + sizeof(double))
-    size += 64 + rows * sizeof(Py_ssize_t)
+    # What each part is rounded up by, a vector for `seen`, and the tables.
+    cdef Py_ssize_t size = 64 * 20 + 64 + 2 * rows + rows * sizeof(Py_ssize_t)
     cdef char *block
     cdef char *at
+    size += 3 * rows * (sizeof(Window) + sizeof(double))
     size += rows * sizeof(Segment) + (stage + work + 4 * line) * sizeof(real)
     size += stage * item + carried * (work + 4 * line) * sizeof(bits)
     block = <char *>malloc(size)
@@ -2077,13 +2078,13 @@ cdef enum:
 
 cdef inline void add_at(
     real *dx, const Py_ssize_t *offsets, const index *which, const real *dy, Py_ssize_t n,
-    Py_ssize_t step, bint all_in, Py_ssize_t base, Py_ssize_t low, Py_ssize_t high
+    bint all_in, Py_ssize_t base, Py_ssize_t low, Py_ssize_t high
 ) noexcept nogil:
-    """Add gradients `step` elements apart where their argmax points, if that is in dx."""
+    """Add neighbouring gradients where their argmax points, if that is in dx."""
     cdef Py_ssize_t i, at
     for i in range(n):
         if which[i] != <index>-1:
-            at = base + i * step + offsets[which[i]]
+            at = base + i + offsets[which[i]]
             if all_in or low <= at < high:
                 dx[at] += dy[i]
 
@@ -2094,13 +2095,9 @@ cdef inline void add_cells(
     Py_ssize_t high
 ) noexcept nogil:
     """As `add_at`, for windows of few channels, `step` cells apart."""
-    cdef Py_ssize_t i, c, at
+    cdef Py_ssize_t i
     for i in range(n):
-        for c in range(channels):
-            if which[c] != <index>-1:
-                at = base + c + offsets[which[c]]
-                if all_in or low <= at < high:
-                    dx[at] += dy[c]
+        add_at(dx, offsets, which, dy, channels, all_in, base, low, high)
         which += channels
         dy += channels
         base += step * channels
@@ -2251,10 +2248,10 @@ cdef void scatter(
                                 dx[at] += gradient[w * channels + n]
                 elif all_in:
                     add_at(dx, offsets, argmax + w * which.cell, gradient + w * channels,
-                           tile.channels, 1, True, base, 0, 0)
+                           tile.channels, True, base, 0, 0)
                 else:
                     add_at(dx, offsets, argmax + w * which.cell, gradient + w * channels,
-                           tile.channels, 1, False, base, first, last)
+                           tile.channels, False, base, first, last)
     if done < last:
         set_to_zero(dx, done, last, size, planes, channels, tile.channels)
 

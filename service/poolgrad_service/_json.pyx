@@ -843,6 +843,14 @@ cdef class Scanner:
             place = begin + len(found[:error.pos].encode())
             raise unreadable(f"{error.msg} at byte {place}") from None
 
+    cdef bint ended(self, char closing, str pointer, str needed) except -1:
+        """Go past a comma, or the end of a list or an object; return which it was."""
+        cdef char following = self.next()
+        if following != closing and following != c",":
+            raise self.problem(pointer, needed)
+        self.at += 1
+        return following == closing
+
     cdef list items(self, str pointer, Py_ssize_t depth):
         """Return the list whose bracket has come."""
         found = []
@@ -851,11 +859,7 @@ cdef class Scanner:
             return found
         while True:
             found.append(self.value(f"{pointer}/{len(found)}", depth + 1))
-            following = self.next()
-            if following != c"]" and following != c",":
-                raise self.problem(pointer, "a comma or a closing bracket")
-            self.at += 1
-            if following == c"]":
+            if self.ended(c"]", pointer, "a comma or a closing bracket"):
                 return found
 
     cdef dict members(self, str pointer, Py_ssize_t depth):
@@ -879,11 +883,7 @@ cdef class Scanner:
                 found[name] = self.span(where, depth + 1)
             else:
                 found[name] = self.value(where, depth + 1)
-            following = self.next()
-            if following != c"}" and following != c",":
-                raise self.problem(pointer, "a comma or a closing brace")
-            self.at += 1
-            if following == c"}":
+            if self.ended(c"}", pointer, "a comma or a closing brace"):
                 return found
 
     cdef Span span(self, str pointer, Py_ssize_t depth):

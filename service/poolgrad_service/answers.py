@@ -7,7 +7,6 @@ Nothing here knows about HTTP or an event loop.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -35,7 +34,6 @@ __all__ = [
     "Times",
     "Wire",
     "answer",
-    "as_bytes",
     "begin",
 ]
 
@@ -348,10 +346,3 @@ def _within_budget(
         if dtype is not None:
             room += wire.room(dtype, prod(shape))
     return Task(wire, settings, plan, asked, results, room, cost, pool, times)
-
-
-def as_bytes(array: Array) -> memoryview:
-    """Return the bytes of an array in row-major order, little-endian, uncopied where they are."""
-    if sys.byteorder != "little":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

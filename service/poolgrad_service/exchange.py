@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from math import prod
 from time import time
 from typing import Any, Final
 
@@ -23,6 +21,7 @@ import poolgrad
 from poolgrad.arrays import as_input, as_shape
 from poolgrad.errors import DtypeError, ParameterError, PoolgradError, ShapeError, show
 from poolgrad_service.parameters import from_text, to_scalar
+from poolgrad_service.tensors import as_bytes, of_bytes
 
 __all__ = ["Asked", "Body", "ServiceError", "delay", "failure", "readable"]
 
@@ -141,7 +140,7 @@ class Asked:
         self._parts = [memoryview(head)]
         self.headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
         if binary:
-            self._parts += [_bytes(array) for array in tensors if array.nbytes]
+            self._parts += [as_bytes(array) for array in tensors if array.nbytes]
             self.headers["Content-Type"] = "application/octet-stream"
             self.headers["Inference-Header-Content-Length"] = str(len(head))
         self.headers["Content-Length"] = str(sum(map(len, self._parts)))
@@ -195,12 +194,6 @@ def _numbers(array: Array) -> list[Any]:
     return numbers
 
 
-def _bytes(array: Array) -> memoryview:
-    if sys.byteorder != "little":
-        array = array.byteswap()
-    return array.reshape(-1).view(np.uint8).data
-
-
 @contextmanager
 def readable() -> Iterator[None]:
     """Turn what a reply that makes no sense leads to into a `ServiceError`."""
@@ -247,9 +240,7 @@ class Body:
 
     def array(self, dtype: np.dtype[Any], shape: Sequence[int], at: int) -> Array:
         """Return the array whose bytes begin at a place behind the JSON part."""
-        start = self._begin + self.n_header + at
-        array = np.frombuffer(self._kept, dtype, prod(shape), start)
-        return (array if sys.byteorder == "little" else array.byteswap()).reshape(shape)
+        return of_bytes(self._kept, self._begin + self.n_header + at, dtype, shape)
 
 
 def failure(status: int, headers: Mapping[str, str], body: bytes) -> PoolgradError:

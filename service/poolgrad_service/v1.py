@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from poolgrad.errors import show
 from poolgrad_service import npy
-from poolgrad_service.answers import Asked, Body, Part, as_bytes
+from poolgrad_service.answers import Asked, Body, Part
 from poolgrad_service.codec import DTYPES, Given, decode, encode, text_bytes
 from poolgrad_service.errors import Problem, problem_of, refused
 from poolgrad_service.parameters import from_text
 from poolgrad_service.schemas import Call
 from poolgrad_service.settings import Settings
+from poolgrad_service.tensors import as_bytes
 
 __all__ = ["V1"]
 

@@ -11,7 +11,6 @@ hyperparameter that is misspelt, or a tensor that nobody asked for, is never ign
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,12 +23,13 @@ import numpy.typing as npt
 
 from poolgrad.errors import show
 from poolgrad_service._json import Span, scan, write
-from poolgrad_service.answers import Asked, Body, Part, as_bytes
+from poolgrad_service.answers import Asked, Body, Part
 from poolgrad_service.codec import Given, text_bytes
 from poolgrad_service.errors import Problem, over_limit, problem_of, refused
 from poolgrad_service.parameters import from_text, to_scalar
 from poolgrad_service.schemas import Call
 from poolgrad_service.settings import Settings
+from poolgrad_service.tensors import as_bytes, of_bytes
 
 __all__ = ["V2", "VERSION", "Model"]
 
@@ -303,7 +303,7 @@ class V2:
                     raise refused(
                         place, f"{name}: binary_data_size {size}; {rest} bytes are left in the body"
                     )
-                array = _of_bytes(body, at, dtype, shape)
+                array = of_bytes(body, at, dtype, shape)
                 at += size
             found[name] = Given(array, "flat")
         if self.header_length is not None and at < len(body):
@@ -434,11 +434,6 @@ def _shape(value: Any, name: str, place: str) -> tuple[int, ...]:
     if len(value) > 8 or prod(max(n, 1) for n in value) > 2**57:
         raise refused(f"{place}/shape", f"{name}: no array can have the shape {show(value)}")
     return tuple(value)
-
-
-def _of_bytes(body: Body, at: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    array = np.frombuffer(body, dtype, prod(shape), at)
-    return (array if sys.byteorder == "little" else array.byteswap()).reshape(shape)
 
 
 def _of_json(data: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array | None:
