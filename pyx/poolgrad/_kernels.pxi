@@ -78,6 +78,7 @@ cdef extern from *:
     INLINE mask choose_bits(mask m, mask a, mask b) { return (m & a) | (~m & b); }
     INLINE vec choose(mask m, vec a, vec b) { return (vec)choose_bits(m, (mask)a, (mask)b); }
     INLINE vec where(mask m, vec v) { return (vec)(m & (mask)v); }
+    INLINE mask numbers(vec v) { return (mask)(v == v); }
     INLINE mask above(vec v, vec least) { return (mask)(v > least); }
     INLINE int all_set(mask m) {
         BITS every = -1;
@@ -172,9 +173,9 @@ cdef extern from *:
 
     /* Squares of elements of so many bytes that `turn` turns about: their side, or 0. */
     #if defined(__AVX2__)
-    #define SIDE(size) ((size) == 1 ? 16 : (size) == 4 ? 8 : 0)
+    #define SIDE(size) ((size) == 1 ? 16 : 32 / (size))
     #elif defined(__SSE2__)
-    #define SIDE(size) ((size) == 1 ? 16 : (size) == 4 ? 4 : 0)
+    #define SIDE(size) (16 / (size))
     #else
     #define SIDE(size) 0
     #endif
@@ -195,6 +196,25 @@ cdef extern from *:
                 for (int i = 0; i < 16; i++) a[i] = b[i];
             }
             for (int i = 0; i < 16; i++) _mm_storeu_si128((__m128i *)(y + i * step), a[i]);
+            return;
+        }
+        if (size == 8) {
+            const double *x = (const double *)from;
+            double *y = (double *)to;
+    #if defined(__AVX2__)
+            __m256d a = _mm256_loadu_pd(x), b = _mm256_loadu_pd(x + gap);
+            __m256d c = _mm256_loadu_pd(x + 2 * gap), d = _mm256_loadu_pd(x + 3 * gap);
+            __m256d p = _mm256_unpacklo_pd(a, b), q = _mm256_unpackhi_pd(a, b);
+            __m256d r = _mm256_unpacklo_pd(c, d), s = _mm256_unpackhi_pd(c, d);
+            _mm256_storeu_pd(y, _mm256_permute2f128_pd(p, r, 0x20));
+            _mm256_storeu_pd(y + step, _mm256_permute2f128_pd(q, s, 0x20));
+            _mm256_storeu_pd(y + 2 * step, _mm256_permute2f128_pd(p, r, 0x31));
+            _mm256_storeu_pd(y + 3 * step, _mm256_permute2f128_pd(q, s, 0x31));
+    #else
+            __m128d a = _mm_loadu_pd(x), b = _mm_loadu_pd(x + gap);
+            _mm_storeu_pd(y, _mm_unpacklo_pd(a, b));
+            _mm_storeu_pd(y + step, _mm_unpackhi_pd(a, b));
+    #endif
             return;
         }
         const float *x = (const float *)from;
@@ -245,6 +265,7 @@ cdef extern from *:
     mask choose_bits(mask m, mask a, mask b) noexcept nogil
     vec choose(mask m, vec a, vec b) noexcept nogil
     vec where(mask m, vec v) noexcept nogil
+    mask numbers(vec v) noexcept nogil
     mask above(vec v, vec least) noexcept nogil
     bint all_set(mask m) noexcept nogil
     vec maximum(vec v, vec best) noexcept nogil
@@ -286,7 +307,7 @@ cdef enum Kind:
 cdef enum Care:
     QUICK         # there are none
     EXACT         # there may be some
-    WATCH         # as if there were none; but it is noted if there are
+    WATCH         # as if there were none; but NaNs are noted, and -inf does no harm there
 
 # A program: all that a plan knows, as integers. `Plan` writes it in this order.
 cdef enum:
@@ -301,7 +322,7 @@ cdef enum:
     LADDER          # whether windows along the width are put together from smaller ones
     SLIDE           # whether windows along the height are put together from tails and heads
     PADDED          # whether rows are copied, with padding, to where windows need no clipping
-    WATCHED         # whether a maximum looks out for NaNs and -inf itself, not a pass before it
+    WATCHED         # whether a maximum looks out for NaNs itself, not a pass before it
     MEAN            # whether results are divided by their windows' divisors
     ADJOINT         # whether the source is, instead
     SCATTER         # gradient of a maximum: whether windows look for cells, else cells for windows
@@ -367,7 +388,7 @@ cdef struct Box:
     Py_ssize_t place        # what the first one does
     const bits *carried     # ARGMAX: what each element counts by itself, or NULL
     const void *which       # ROUTE: the argmax of each element
-    bits *seen              # WATCH: a vector, some of it 0 if there was a NaN or -inf; or NULL
+    real *seen              # WATCH: a vector of sums, some of them NaN if a NaN was seen; or NULL
     const real *tail        # a last tap, or NULL
     const bits *tail_carried
     Py_ssize_t tail_place
@@ -409,7 +430,7 @@ cdef struct Space:
     Py_ssize_t[3] done_low  # the windows that are unfolded
     Py_ssize_t[3] done_high
     int done_exact
-    bits *seen
+    real *seen
     Segment *segments
     Py_ssize_t n_segments
     real *stage
@@ -453,16 +474,17 @@ cdef inline real blank(Kind kind) noexcept nogil:
 
 cdef inline void box_chunk(
     Kind kind, Care care, int vectors, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
-    const real *x, Py_ssize_t at, const Box *b, real *y, bits *places
+    const real *x, Py_ssize_t at, const Box *b, real *y, bits *places, vec *looked
 ) noexcept nogil:
     """As `box`, for so many vectors, whose results stay in registers until they are stored.
 
-    The counts are the box's, apart so that they can be constants to the compiler.
+    The counts are the box's, apart so that they can be constants to the compiler. `looked` is
+    what `seen` grows by: to add is less work than to compare, and a NaN stays in a sum.
     """
     cdef vec[4] best
     cdef mask[4] kept
-    cdef mask[4] good
-    cdef vec v, least = splat(-INFINITY)
+    cdef vec[4] sums
+    cdef vec v
     cdef Py_ssize_t d, h, w = 1, place, i
     cdef mask place_of
     cdef int u
@@ -475,8 +497,7 @@ cdef inline void box_chunk(
             w = 0
         else:
             best[u] = load(x + at + u * LANES)
-            if care == WATCH:
-                good[u] = above(best[u], least)
+            sums[u] = best[u]
         if kind == ARGMAX:
             kept[u] = splat_bits(<bits>b.place)
             if b.carried != NULL:
@@ -497,7 +518,7 @@ cdef inline void box_chunk(
                     i = cell - x + u * LANES
                     v = load(cell + u * LANES)
                     if care == WATCH:
-                        good[u] &= above(v, least)
+                        sums[u] = sums[u] + v
                     if kind == ROUTE_BYTES:
                         fold(kind, care, v, equal_bits(
                             place_of, widen_bytes(<const unsigned char *>b.which + i)),
@@ -527,7 +548,7 @@ cdef inline void box_chunk(
         if kind == ARGMAX:
             store_bits(places + at + u * LANES, kept[u])
         if care == WATCH:
-            store_bits(b.seen, load_bits(b.seen) & good[u])
+            looked[0] = looked[0] + sums[u]
 
 
 cdef inline bint wins(Kind kind, Care care, real value, real best) noexcept nogil:
@@ -545,15 +566,15 @@ cdef inline void box_element(
     cdef Py_ssize_t d, h, w = 1, i, place
     if kind >= ROUTE_BYTES:
         best, w = 0, 0
-    elif care == WATCH and not best > -INFINITY:
-        b.seen[0] = 0
+    elif care == WATCH:
+        b.seen[0] += best
     for d in range(b.count[0]):
         for h in range(b.count[1]):
             i = at + d * b.pitch[0] + h * b.pitch[1] + w * b.pitch[2]
             while w < b.count[2]:
                 value = x[i]
-                if care == WATCH and not value > -INFINITY:
-                    b.seen[0] = 0
+                if care == WATCH:
+                    b.seen[0] += value
                 place = b.place + d * b.hop[0] + h * b.hop[1] + w * b.hop[2]
                 if kind == SUM:
                     best = best + value
@@ -618,17 +639,20 @@ cdef inline void box_vectors(
     const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
 ) noexcept nogil:
     cdef Py_ssize_t i = 0
+    cdef vec looked = splat(0)
     while i + 4 * LANES <= n:
-        box_chunk(kind, care, 4, deep, high, wide, x, i, b, y, places)
+        box_chunk(kind, care, 4, deep, high, wide, x, i, b, y, places, &looked)
         i += 4 * LANES
     if i + 2 * LANES <= n:
-        box_chunk(kind, care, 2, deep, high, wide, x, i, b, y, places)
+        box_chunk(kind, care, 2, deep, high, wide, x, i, b, y, places, &looked)
         i += 2 * LANES
     while i < n:
         # The last vector may overlap the one before, and make some elements twice.
         i = min(i, n - LANES)
-        box_chunk(kind, care, 1, deep, high, wide, x, i, b, y, places)
+        box_chunk(kind, care, 1, deep, high, wide, x, i, b, y, places, &looked)
         i += LANES
+    if care == WATCH:
+        store(b.seen, load(b.seen) + looked)
 
 
 cdef inline void boxes_as(
@@ -726,64 +750,124 @@ cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
     return b
 
 
-# -------------------------------------------------------------------------- every other window
+# ------------------------------------------------------------------------------- windows apart
+
+
+cdef inline void fetch_ahead(
+    Py_ssize_t high, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t i, Py_ssize_t h
+) noexcept nogil:
+    """Prefetch what windows of the next rows need, while LANES windows from `i` on are made.
+
+    Line after line, though these windows are rows upon rows: CPUs foresee such a stream best.
+    """
+    cdef const real *line = x + max(high * b.pitch[1], 128) + (high * i + h * LANES) * hop
+    cdef Py_ssize_t k
+    for k in range(hop * LANES * <Py_ssize_t>sizeof(real) // 64):
+        poolgrad_prefetch(<const char *>line + 64 * k)
 
 
 cdef inline void take_tap(
-    Kind kind, Care care, Py_ssize_t place, vec v, vec *best, mask *kept, mask *good
+    Kind kind, Care care, const Box *b, Py_ssize_t place, vec v, vec *best, mask *kept, vec *sums
 ) noexcept nogil:
-    fold(kind, care, v, splat_bits(<bits>place), best, kept)
+    fold(kind, care, v, splat_bits(<bits>(b.place + place)), best, kept)
     if care == WATCH:
-        good[0] &= above(v, splat(-INFINITY))
+        sums[0] = sums[0] + v
 
 
 cdef inline void every_other_as(
     Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
     const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
 ) noexcept nogil:
-    """As `every_other`; the counts are the box's, so that they can be constants."""
+    """As `apart`, of windows two elements apart; the counts are the box's, to be constants."""
     cdef Py_ssize_t i = 0, d, h, w, place
-    cdef vec best, one, two
-    cdef mask kept, good = splat_bits(-1)
+    cdef vec best, one, two, sums, looked = splat(0)
+    cdef mask kept
     cdef const real *row
     while i < n:
         # The last vector may overlap the one before, and make some elements twice.
         i = min(i, n - LANES)
         best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
+        sums = splat(0)
         kept = splat_bits(<bits>b.place)
         for d in range(deep):
             for h in range(high):
                 row = x + 2 * i + d * b.pitch[0] + h * b.pitch[1]
-                # Rows of windows further down, which the CPU does not see coming.
-                poolgrad_prefetch(row + high * b.pitch[1])
-                place = b.place + d * b.hop[0] + h * b.hop[1]
+                fetch_ahead(high, x + d * b.pitch[0], b, 2, i, h)
+                place = d * b.hop[0] + h * b.hop[1]
                 w = 0
                 while w < wide:
                     one = load(row + w)
                     if w + 1 < wide:
                         two = load(row + w + LANES)
-                        take_tap(kind, care, place + w * b.hop[2], evens(one, two), &best, &kept,
-                                 &good)
-                        take_tap(kind, care, place + (w + 1) * b.hop[2], odds(one, two), &best,
-                                 &kept, &good)
+                        take_tap(kind, care, b, place + w * b.hop[2], evens(one, two), &best,
+                                 &kept, &sums)
+                        take_tap(kind, care, b, place + (w + 1) * b.hop[2], odds(one, two), &best,
+                                 &kept, &sums)
                     else:
                         # There may be nothing behind the last tap.
                         two = load(row + w + LANES - 1)
-                        take_tap(kind, care, place + w * b.hop[2], ends(one, two), &best, &kept,
-                                 &good)
+                        take_tap(kind, care, b, place + w * b.hop[2], ends(one, two), &best, &kept,
+                                 &sums)
                     w += 2
+        if care == WATCH:
+            looked = looked + sums
         store(y + i, in_order(best))
         if kind == ARGMAX:
             store_bits(places + i, <mask>in_order(<vec>kept))
         i += LANES
     if care == WATCH:
-        store_bits(b.seen, load_bits(b.seen) & good)
+        store(b.seen, load(b.seen) + looked)
 
 
-cdef inline void every_other_of(
-    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+cdef inline void every_few_as(
+    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, real *y,
+    bits *places
 ) noexcept nogil:
-    if b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
+    """As `apart`: of as many windows as a vector has lanes, squares of taps are turned about."""
+    cdef Py_ssize_t side = SIDE(sizeof(real)), i = 0, d, h, w, k, place
+    # A square may reach behind the last tap; windows whose squares reach behind the row's are last.
+    cdef Py_ssize_t behind = (b.count[2] + side - 1) // side * side - b.count[2]
+    cdef Py_ssize_t most = n - (behind + hop - 1) // hop
+    cdef vec best, sums, looked = splat(0)
+    cdef mask kept
+    cdef real[64] square
+    cdef const real *row
+    while i < most and most >= LANES:
+        i = min(i, most - LANES)
+        best, sums = splat(blank(kind)), splat(0)
+        kept = splat_bits(<bits>b.place)
+        for d in range(b.count[0]):
+            for h in range(b.count[1]):
+                row = x + i * hop + d * b.pitch[0] + h * b.pitch[1]
+                fetch_ahead(b.count[1], x + d * b.pitch[0], b, hop, i, h)
+                place = d * b.hop[0] + h * b.hop[1]
+                for w in range(b.count[2]):
+                    if w % side == 0:
+                        for k in range(LANES // side):
+                            turn(row + k * side * hop + w, hop, square + k * side, LANES,
+                                 sizeof(real))
+                    take_tap(kind, care, b, place + w * b.hop[2],
+                             load(square + w % side * LANES), &best, &kept, &sums)
+        if care == WATCH:
+            looked = looked + sums
+        store(y + i, best)
+        if kind == ARGMAX:
+            store_bits(places + i, kept)
+        i += LANES
+    if care == WATCH:
+        store(b.seen, load(b.seen) + looked)
+    while i < n:
+        box_element(kind, care, x + i * hop, 0, b, y + i, places + i)
+        i += 1
+
+
+cdef inline void apart_as(
+    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, real *y,
+    bits *places
+) noexcept nogil:
+    if hop > 2:
+        every_few_as(kind, care, x, b, hop, n, y, places)
+    elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
         every_other_as(kind, care, 1, 2, 2, x, b, n, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
         every_other_as(kind, care, 1, 3, 3, x, b, n, y, places)
@@ -793,25 +877,26 @@ cdef inline void every_other_of(
         every_other_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, y, places)
 
 
-cdef void every_other(
-    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+cdef void apart(
+    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, real *y,
+    bits *places
 ) noexcept nogil:
-    """As `box`, of n windows of neighbouring taps, which are two elements apart: at least LANES."""
+    """As `box`, of n windows of neighbouring taps, `hop` elements apart: at least LANES."""
     if kind == SUM:
-        every_other_of(SUM, QUICK, x, b, n, y, places)
+        apart_as(SUM, QUICK, x, b, hop, n, y, places)
     elif kind == MAX:
         if exact:
-            every_other_of(MAX, EXACT, x, b, n, y, places)
+            apart_as(MAX, EXACT, x, b, hop, n, y, places)
         elif b.seen != NULL:
-            every_other_of(MAX, WATCH, x, b, n, y, places)
+            apart_as(MAX, WATCH, x, b, hop, n, y, places)
         else:
-            every_other_of(MAX, QUICK, x, b, n, y, places)
+            apart_as(MAX, QUICK, x, b, hop, n, y, places)
     elif exact:
-        every_other_of(ARGMAX, EXACT, x, b, n, y, places)
+        apart_as(ARGMAX, EXACT, x, b, hop, n, y, places)
     elif b.seen != NULL:
-        every_other_of(ARGMAX, WATCH, x, b, n, y, places)
+        apart_as(ARGMAX, WATCH, x, b, hop, n, y, places)
     else:
-        every_other_of(ARGMAX, QUICK, x, b, n, y, places)
+        apart_as(ARGMAX, QUICK, x, b, hop, n, y, places)
 
 
 # ---------------------------------------------------------------------------------- tap tables
@@ -868,6 +953,20 @@ cdef inline Window clip(const Py_ssize_t *taps, Py_ssize_t o) noexcept nogil:
     return window
 
 
+cdef bint all_inside(const Py_ssize_t *taps, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+    """Whether windows `low` .. `high` - 1 have taps, periodic ones, and none outside the axis."""
+    cdef Py_ssize_t o, first, many, last, period = taps[PERIOD]
+    cdef const Py_ssize_t *row
+    if taps[PARTS] != 1:
+        return False
+    for o in range(low, min(high, low + period)):
+        row = look_up(taps, o, &first, &many)
+        last = first + (high - 1 - o) // period * taps[ADVANCE]
+        if first < 0 or many == 0 or last + (many - 1) * row[STRIDE] >= row[SIZE]:
+            return False
+    return True
+
+
 cdef bint unfold(
     const Py_ssize_t *program,
     int axis,
@@ -875,6 +974,7 @@ cdef bint unfold(
     Py_ssize_t high,
     bint padded,         # whether windows may reach outside the axis; then place is theirs too
     bint covering,       # whether windows are cells, and their taps the windows that cover them
+    bint short,          # whether only windows of the first period are written, all being inside
     Space *space,        # OUT: windows, needed, low, high
 ) noexcept nogil:
     """Write the taps of windows `low` .. `high` - 1 of an axis, and which cells they use.
@@ -886,12 +986,12 @@ cdef bint unfold(
     cdef const Py_ssize_t *row = taps
     cdef Window *window = space.windows[axis]
     cdef Py_ssize_t o, k, first, many, moved = 0, least = 0, most = 0, period = taps[PERIOD]
-    cdef Py_ssize_t number = 0
+    cdef Py_ssize_t number = 0, further_on = 0
     cdef bint whole = True
     if taps[PARTS] == 1:
         number = low % period
         moved = low // period * taps[ADVANCE]
-    for o in range(low, high):
+    for o in range(low, min(high, low + period) if short else high):
         if taps[PARTS] != 1:
             look_up(taps, o, &first, &many)
         else:
@@ -922,7 +1022,9 @@ cdef bint unfold(
                     window.hop = -(-window.hop // field[APART])
             if most == least == 0 or window.start < least:
                 least = window.start
-            most = max(most, window.start + (window.count - 1) * window.step + 1)
+            if short:
+                further_on = (high - 1 - o) // period * taps[ADVANCE]
+            most = max(most, window.start + (window.count - 1) * window.step + 1 + further_on)
         window += 1
     space.low[axis] = least
     space.high[axis] = most
@@ -948,8 +1050,9 @@ cdef void count_taps(
         program + program[AXES + axis * AXIS_FIELDS + DIVISORS_AT]
     )
     cdef Py_ssize_t o
+    cdef bint equal = divisors[PERIOD] == 1 and all_inside(divisors, low, high)
     for o in range(low, high):
-        counts[o - low] = <double>max(1, clip(divisors, o).count)
+        counts[o - low] = <double>(divisors[TAPS] if equal else max(1, clip(divisors, o).count))
     if alike != NULL:
         for o in range(high - low - 1, -1, -1):
             alike[o] = 1
@@ -968,7 +1071,7 @@ cdef void find_segments(
     cdef const Py_ssize_t *taps = program + program[AXES + 2 * AXIS_FIELDS + TAPS_AT]
     cdef const Window *windows = space.windows[2]
     cdef Segment *segment = space.segments
-    cdef Py_ssize_t w = 0, many, period = taps[PERIOD]
+    cdef Py_ssize_t w = 0, many, period = taps[PERIOD], hop = 1
     if regular:
         for w in range(min(period, width)):
             segment.first, segment.every = w, period
@@ -978,17 +1081,20 @@ cdef void find_segments(
             segment.radix = radix_for(windows[w].count) if program[LADDER] else 0
             segment += 1
     else:
+        # Wide cells further apart than this are vectors by themselves.
+        if taps[PARTS] == period == 1 and program[CHANNELS] < LANES:
+            hop = taps[ADVANCE]
         while w < width:
             many = 1
             while w + many < width and (
-                windows[w + many].start == windows[w].start + many
+                windows[w + many].start == windows[w].start + many * hop
                 and windows[w + many].count == windows[w].count
                 and windows[w + many].place == windows[w].place
                 and windows[w + many].step == windows[w].step
             ):
                 many += 1
             segment.first, segment.many, segment.window = w, many, windows[w]
-            segment.every = segment.hop = 1
+            segment.every, segment.hop = 1, hop
             if many == 1:
                 # No run: it joins those before.
                 segment.every = 0
@@ -1160,7 +1266,7 @@ cdef void sweep(
         window = &segment.window
         if segment.every == 0 or pitch != channels or not program[LADDER] and (
             y_pitch != channels or segment.many > 1 and (
-                segment.hop >= LANES
+                segment.hop >= LANES and (channels > 1 or segment.window.count > MOST_DIGIT)
                 or channels >= LANES and (segment.hop != 1 or segment.every != 1)
             )
         ):
@@ -1173,12 +1279,14 @@ cdef void sweep(
         b.pitch[2] = window.step * pitch
         b.hop[2] = window.hop
         b.place = place + window.place
-        if channels == y_pitch == segment.every == 1 and segment.hop == 2 and (
+        if channels == y_pitch == segment.every == 1 and (
+            segment.hop == 2 or segment.hop > 2 and 0 < SIDE(sizeof(real)) <= LANES
+        ) and (
             b.count[2] > 1 and b.pitch[2] == 1 and b.count[2] <= MOST_DIGIT
             and kind < ROUTE_BYTES and segment.many >= LANES and b.count[0] * b.count[1]
         ):
-            every_other(kind, exact, x + window.start, b, segment.many, y + segment.first,
-                        places + segment.first)
+            apart(kind, exact, x + window.start, b, segment.hop, segment.many,
+                  y + segment.first, places + segment.first)
             continue
         # All the windows between the first and the last, whether there are such or not: one
         # long vector. Then every `hop`-th of it is a result, for every `every`-th window.
@@ -1633,7 +1741,7 @@ cdef bint reduce_plane(
     columns = (space.high[2] - space.low[2]) * tile.channels
     watched = program[WATCHED] and not exact and kind < SUM
     checked = exact or kind >= SUM or watched
-    memset(space.seen, -1, LANES * sizeof(bits))
+    store(space.seen, splat(0))
     if not checked and not copied and not program[SEPARABLE] and tile.channels == channels and (
         space.low[2] == 0 and space.high[2] == width and (space.high[0] - space.low[0] == 1
                                                           or many == height)
@@ -1681,6 +1789,9 @@ cdef bint reduce_plane(
         which = space.stage_argmax
         if not copied:
             which = space.which.at + (rows.x - x - tile.channel) * space.which.item
+    b = line_of(1, 0)
+    if watched:
+        b.seen = space.seen
     for d in range(tile.low[0], tile.high[0]):
         over = space.windows[0] + (d - tile.low[0])
         for h in range(tile.low[1], tile.high[1]):
@@ -1699,10 +1810,8 @@ cdef bint reduce_plane(
                 if i > 0:
                     memcpy(target.y + at, target.y + at - i, out * target.cell * sizeof(real))
                     continue
-            b = line_of(1, 0)
             b.count[0], b.count[1] = over.count, along.count
             b.pitch[0], b.pitch[1] = over.step * rows.depth, along.step * rows.height
-            b.seen = space.seen if watched else NULL
             b.hop[0], b.hop[1] = over.hop * down * across, along.hop * across
             b.place = (over.place * down + along.place) * across
             i = 0
@@ -1719,7 +1828,7 @@ cdef bint reduce_plane(
                 sweep(kind, exact, program, rows.x + i, rows.pitch, &b, tile.channels, out, space,
                       row_in(target, at), pitch_in(target, tile), places)
             finish(kind, program, places, tile, target, plane, d, h, space, argmax)
-    return all_set(load_bits(space.seen))
+    return all_set(numbers(load(space.seen)))
 
 
 cdef void set_up(
@@ -1728,10 +1837,11 @@ cdef void set_up(
     """Unfold the windows of a tile, unless those of the last tile will do."""
     cdef int axis
     cdef Py_ssize_t w, low, high
-    cdef bint padded = program[PADDED] and not exact, whole = False
+    cdef bint padded = program[PADDED] and not exact, whole = False, short = False
     cdef const Py_ssize_t *taps = NULL
     for axis in range(3):
         low, high = tile.low[axis], tile.high[axis]
+        taps = program + program[AXES + axis * AXIS_FIELDS + TAPS_AT]
         if (
             space.done_low[axis] == low and space.done_high[axis] == high
             and (axis < 2 or space.done_exact == exact)
@@ -1742,8 +1852,12 @@ cdef void set_up(
         space.done_low[axis], space.done_high[axis] = low, high
         if axis == 2:
             space.empty = False
-        whole = unfold(program, axis, low, high, padded and axis == 2, covering, space)
-        taps = program + program[AXES + axis * AXIS_FIELDS + TAPS_AT]
+            # Of narrow cells, `sweep` needs the windows by themselves only where they are far apart.
+            short = (
+                program[CHANNELS] < LANES and taps[ADVANCE] < LANES
+                and all_inside(taps, low, high)
+            )
+        whole = unfold(program, axis, low, high, padded and axis == 2, covering, short, space)
         if program[MEAN]:
             count_taps(program, axis, low, high, space.counts[axis],
                        space.alike if axis == 2 else NULL)
@@ -1754,7 +1868,8 @@ cdef void set_up(
                        space.alike + max(0, -space.low[axis]) if axis == 2 else NULL)
     space.done_exact = exact
     # Windows count from the first cell that is used, or from the row's, not copied.
-    for w in range(tile.high[2] - tile.low[2]):
+    high = tile.high[2] - tile.low[2]
+    for w in range(min(high, taps[PERIOD]) if short else high):
         space.windows[2][w].start -= space.low[2] if padded else max(0, space.low[2])
     find_segments(
         program, tile.low[2], tile.high[2] - tile.low[2],
@@ -1869,7 +1984,7 @@ cdef void *lay_out(
     space.needed[0] = <char *>part(&at, rows)
     space.needed[1] = <char *>part(&at, rows)
     space.segments = <Segment *>part(&at, rows * sizeof(Segment))
-    space.seen = <bits *>part(&at, 64)
+    space.seen = <real *>part(&at, 64)
     space.stage = <real *>part(&at, stage * sizeof(real))
     space.work = <real *>part(&at, work * sizeof(real))
     space.lines = <real *>part(&at, 4 * line * sizeof(real))
@@ -1917,11 +2032,19 @@ cdef inline void turn_about(
         c += side
 
 
+cdef inline void fetch_behind(const item *x, Py_ssize_t n) noexcept nogil:
+    """Prefetch what lies behind n elements: as many, which come after all else done with these."""
+    cdef Py_ssize_t i
+    for i in range(n * <Py_ssize_t>sizeof(item) // 64):
+        poolgrad_prefetch(<const char *>(x + n) + 64 * i)
+
+
 cdef void put_together(
     const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y
 ) noexcept nogil:
     """Copy planes to the channels of one plane, and 0 to the channels that are left."""
     cdef Py_ssize_t c, k
+    fetch_behind(x, planes * cells)
     turn_about(x, planes, cells, cells, y, MOST_TOGETHER)
     if planes < MOST_TOGETHER:
         for c in range(cells):
@@ -1933,6 +2056,7 @@ cdef void take_apart(
     const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y
 ) noexcept nogil:
     """Copy the channels of one plane to planes."""
+    fetch_behind(y, planes * cells)
     turn_about(x, cells, planes, MOST_TOGETHER, y, cells)
 
 
@@ -2076,17 +2200,49 @@ cdef enum:
     MOST_OFFSETS = 65536  # of a table; windows with more taps do without
 
 
+cdef inline void add_apart(
+    real *dx, Py_ssize_t cells, const Py_ssize_t *offsets, const index *which, const real *dy,
+    Py_ssize_t windows
+) noexcept nogil:
+    """Add four gradients, so many windows apart, where their argmax points, so many cells apart.
+
+    They go to four places, as the compiler cannot know: so all are read before one is written.
+    """
+    cdef index none = <index>-1
+    cdef index a = which[0], b = which[windows], c = which[2 * windows], d = which[3 * windows]
+    cdef real *first
+    cdef real *second
+    cdef real *third
+    cdef real *fourth
+    cdef real one, two, three, four
+    cdef Py_ssize_t k
+    if (a == none) | (b == none) | (c == none) | (d == none):
+        for k in range(4):
+            if which[k * windows] != none:
+                dx[k * cells + offsets[which[k * windows]]] += dy[k * windows]
+        return
+    first, second = dx + offsets[a], dx + cells + offsets[b]
+    third, fourth = dx + 2 * cells + offsets[c], dx + 3 * cells + offsets[d]
+    one, two = first[0] + dy[0], second[0] + dy[windows]
+    three, four = third[0] + dy[2 * windows], fourth[0] + dy[3 * windows]
+    first[0], second[0], third[0], fourth[0] = one, two, three, four
+
+
 cdef inline void add_at(
     real *dx, const Py_ssize_t *offsets, const index *which, const real *dy, Py_ssize_t n,
     bint all_in, Py_ssize_t base, Py_ssize_t low, Py_ssize_t high
 ) noexcept nogil:
     """Add neighbouring gradients where their argmax points, if that is in dx."""
-    cdef Py_ssize_t i, at
-    for i in range(n):
+    cdef Py_ssize_t i = 0, at
+    while all_in and i + 4 <= n:
+        add_apart(dx + base + i, 1, offsets, which + i, dy + i, 1)
+        i += 4
+    while i < n:
         if which[i] != <index>-1:
             at = base + i + offsets[which[i]]
             if all_in or low <= at < high:
                 dx[at] += dy[i]
+        i += 1
 
 
 cdef inline void add_cells(
@@ -2136,12 +2292,9 @@ cdef inline void add_four(
     Neighbouring windows often have the same largest element, and each addition to it has to wait
     for the last one. Those of other planes need not.
     """
-    cdef Py_ssize_t i, k
+    cdef Py_ssize_t i
     for i in range(n):
-        for k in range(4):
-            if which[k * windows + i] != <index>-1:
-                dx[k * cells + base + offsets[which[k * windows + i]]] += dy[k * windows + i]
-        base += step
+        add_apart(dx + base + i * step, cells, offsets, which + i, dy + i, windows)
 
 
 cdef inline void set_to_zero(
@@ -2239,6 +2392,12 @@ cdef void scatter(
                 continue
             for w in range(least[2], most[2]):
                 base = (high + first_tap(taps[2], w)) * channels
+                if tile.channels < channels:
+                    # What is next of these channels is not next in memory.
+                    for n in range(tile.channels * <Py_ssize_t>sizeof(real) // 64):
+                        poolgrad_prefetch(<const char *>(gradient + (w + 2) * channels) + 64 * n)
+                    for n in range((tile.channels * <Py_ssize_t>sizeof(index) + 63) // 64):
+                        poolgrad_prefetch(<const char *>(argmax + (w + 2) * which.cell) + 64 * n)
                 if offsets == NULL:
                     for n in range(tile.channels):
                         if argmax[w * which.cell + n] != <index>-1:

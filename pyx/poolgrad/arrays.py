@@ -107,7 +107,9 @@ def as_output(
         If it is no array of exactly that dtype and shape, cannot be written to, or shares memory
         with one of `inputs`.
     """
-    if isinstance(out, np.ma.MaskedArray) or not isinstance(out, np.ndarray):
+    if type(out) is not np.ndarray and (
+        isinstance(out, np.ma.MaskedArray) or not isinstance(out, np.ndarray)
+    ):
         raise DtypeError(
             f"{name}: {show(out)} is of type {type(out).__name__}; a numpy.ndarray is needed"
         )
@@ -123,7 +125,9 @@ def as_output(
                 f"{name}: it overlaps an input in memory, which would be overwritten while it is "
                 "still read; a separate array is needed"
             )
-    if out.size and any(n > 1 and s == 0 for n, s in zip(out.shape, out.strides, strict=True)):
+    if not usable(out) and any(
+        n > 1 and s == 0 for n, s in zip(out.shape, out.strides, strict=True)
+    ) and out.size:
         raise ParameterError(
             f"{name}: several of its elements share one place in memory (a broadcast array)"
         )

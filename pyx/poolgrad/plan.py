@@ -389,7 +389,9 @@ class Plan:
     def check_argmax(self, argmax: object) -> Array:
         """Return a saved argmax if every value of it may stem from this pooling, or raise."""
         dtype = self._need_argmax("argmax")
-        if isinstance(argmax, np.ma.MaskedArray) or not isinstance(argmax, np.ndarray):
+        if type(argmax) is not ndarray and (
+            isinstance(argmax, np.ma.MaskedArray) or not isinstance(argmax, ndarray)
+        ):
             raise DtypeError(
                 f"argmax: {show(argmax)} is of type {type(argmax).__name__}; "
                 "a numpy.ndarray is needed"

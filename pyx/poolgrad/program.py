@@ -53,6 +53,9 @@ MOST_TOGETHER: Final = 16
 LEAST_TOGETHER: Final = 8
 MOST_CELLS: Final = 4096
 
+#: Windows of a row of narrow cells that are clipped, and made by themselves nevertheless.
+FEW_CLIPPED: Final = 4
+
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
 HEADER: Final = 26
 AXIS_FIELDS: Final = 6
@@ -164,8 +167,12 @@ def program(
     )
     slide = slide and separable
     padding = width.front + width.back
+    # Few windows of a row that are clipped cost less, made by themselves, than to copy the row.
+    many_clipped = width.period > 1 or padding > FEW_CLIPPED * width.advance
     padded = padding <= width.size + 64 and (
-        ladder or task == "search" or (not scatter and channels < NARROW and padding > 0)
+        ladder
+        or task == "search"
+        or (not scatter and channels < NARROW and padding > 0 and (many_clipped or task == "adjoint"))
     )
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
     copied = padded or task == "adjoint"
@@ -254,9 +261,9 @@ def program(
         sizes[0] = 1
     stage, work, line, slab, table = workspace()
     # Long vectors of narrow cells reach many elements more often than windows do.
-    every_other = channels == width.period == 1 and width.advance == 2
+    apart = channels == width.period == 1 and width.advance > 1
     watched = (
-        (channels >= NARROW or every_other)
+        (channels >= NARROW or apart)
         and not copied
         and not separable
         and visits <= MOST_VISITS
