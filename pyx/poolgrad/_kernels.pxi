@@ -148,6 +148,49 @@ cdef extern from *:
     INLINE vec in_order(vec v) { return v; }
     #endif
 
+    /* The first, or the second, half of the elements of two vectors in turn: a, b, a, b, ... */
+    #if AVX512
+    #define IN_TURN(name, place)                                                         \
+        INLINE vec name(vec a, vec b) {                                                  \
+            const __m512i order = _mm512_setr_epi64(place, place + 1, place + 8, place + 9,  \
+                place + 2, place + 3, place + 10, place + 11);                           \
+            return FLOATS                                                                \
+                ? (vec)_mm512_permutex2var_pd(                                           \
+                    (__m512d)_mm512_unpacklo_ps((__m512)a, (__m512)b), order,            \
+                    (__m512d)_mm512_unpackhi_ps((__m512)a, (__m512)b))                   \
+                : (vec)_mm512_permutex2var_pd(                                           \
+                    _mm512_unpacklo_pd((__m512d)a, (__m512d)b), order,                   \
+                    _mm512_unpackhi_pd((__m512d)a, (__m512d)b));                         \
+        }
+    IN_TURN(first_in_turn, 0) IN_TURN(second_in_turn, 4)
+    #elif AVX2
+    #define IN_TURN(name, halves)                                                        \
+        INLINE vec name(vec a, vec b) {                                                  \
+            return FLOATS                                                                \
+                ? (vec)_mm256_permute2f128_ps(_mm256_unpacklo_ps((__m256)a, (__m256)b),  \
+                                              _mm256_unpackhi_ps((__m256)a, (__m256)b), halves) \
+                : (vec)_mm256_permute2f128_pd(_mm256_unpacklo_pd((__m256d)a, (__m256d)b), \
+                                              _mm256_unpackhi_pd((__m256d)a, (__m256d)b), halves); \
+        }
+    IN_TURN(first_in_turn, 0x20) IN_TURN(second_in_turn, 0x31)
+    #elif SSE2
+    #define IN_TURN(name, half)                                                          \
+        INLINE vec name(vec a, vec b) {                                                  \
+            return FLOATS ? (vec)_mm_unpack##half##_ps((__m128)a, (__m128)b)             \
+                          : (vec)_mm_unpack##half##_pd((__m128d)a, (__m128d)b);          \
+        }
+    IN_TURN(first_in_turn, lo) IN_TURN(second_in_turn, hi)
+    #else
+    #define IN_TURN(name, first)                                                         \
+        INLINE vec name(vec a, vec b) {                                                  \
+            vec v = {0};                                                                 \
+            for (Py_ssize_t i = 0; i < LANES / 2; i++)                                   \
+                v[2 * i] = a[first + i], v[2 * i + 1] = b[first + i];                    \
+            return v;                                                                    \
+        }
+    IN_TURN(first_in_turn, 0) IN_TURN(second_in_turn, LANES / 2)
+    #endif
+
     /* So many bytes or ints, each in a lane of its own. */
     INLINE mask widen_bytes(const unsigned char *x) {
     #if AVX512
@@ -179,8 +222,10 @@ cdef extern from *:
     #else
     #define SIDE(size) 0
     #endif
-    /* Copy a square, its rows so many elements apart, to columns. */
-    INLINE void turn(const void *from, Py_ssize_t gap, void *to, Py_ssize_t step, int size) {
+    /* Copy a square, its rows so many elements apart, to columns: the first so many, at least. */
+    INLINE void turn(
+        const void *from, Py_ssize_t gap, void *to, Py_ssize_t step, int size, Py_ssize_t columns
+    ) {
     #if defined(__SSE2__)
         if (size == 1) {
             const char *x = (const char *)from;
@@ -220,22 +265,18 @@ cdef extern from *:
         const float *x = (const float *)from;
         float *y = (float *)to;
     #if defined(__AVX2__)
-        __m256 a[8], b[8];
+        __m256 a[4], b[4];
         /* Rows 4 apart share a vector, in two halves; then each half is turned by itself. */
-        for (int i = 0; i < 4; i++) {
-            a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + i * gap)),
-                                        _mm_loadu_ps(x + (i + 4) * gap), 1);
-            a[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + i * gap + 4)),
-                                            _mm_loadu_ps(x + (i + 4) * gap + 4), 1);
-        }
-        for (int i = 0; i < 8; i += 4) {
-            b[0] = _mm256_unpacklo_ps(a[i], a[i + 1]), b[1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
-            b[2] = _mm256_unpacklo_ps(a[i + 2], a[i + 3]);
-            b[3] = _mm256_unpackhi_ps(a[i + 2], a[i + 3]);
-            _mm256_storeu_ps(y + i * step, _mm256_shuffle_ps(b[0], b[2], 0x44));
-            _mm256_storeu_ps(y + (i + 1) * step, _mm256_shuffle_ps(b[0], b[2], 0xEE));
-            _mm256_storeu_ps(y + (i + 2) * step, _mm256_shuffle_ps(b[1], b[3], 0x44));
-            _mm256_storeu_ps(y + (i + 3) * step, _mm256_shuffle_ps(b[1], b[3], 0xEE));
+        for (int k = 0; k < columns && k < 8; k += 4) {
+            for (int i = 0; i < 4; i++)
+                a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + i * gap + k)),
+                                            _mm_loadu_ps(x + (i + 4) * gap + k), 1);
+            b[0] = _mm256_unpacklo_ps(a[0], a[1]), b[1] = _mm256_unpackhi_ps(a[0], a[1]);
+            b[2] = _mm256_unpacklo_ps(a[2], a[3]), b[3] = _mm256_unpackhi_ps(a[2], a[3]);
+            _mm256_storeu_ps(y + k * step, _mm256_shuffle_ps(b[0], b[2], 0x44));
+            _mm256_storeu_ps(y + (k + 1) * step, _mm256_shuffle_ps(b[0], b[2], 0xEE));
+            _mm256_storeu_ps(y + (k + 2) * step, _mm256_shuffle_ps(b[1], b[3], 0x44));
+            _mm256_storeu_ps(y + (k + 3) * step, _mm256_shuffle_ps(b[1], b[3], 0xEE));
         }
     #else
         __m128 a = _mm_loadu_ps(x), b = _mm_loadu_ps(x + gap);
@@ -273,10 +314,14 @@ cdef extern from *:
     vec odds(vec a, vec b) noexcept nogil
     vec ends(vec a, vec b) noexcept nogil
     vec in_order(vec v) noexcept nogil
+    vec first_in_turn(vec a, vec b) noexcept nogil
+    vec second_in_turn(vec a, vec b) noexcept nogil
     mask widen_bytes(const unsigned char *x) noexcept nogil
     mask widen_ints(const int *x) noexcept nogil
     int SIDE(int size) noexcept nogil
-    void turn(const void *x, Py_ssize_t gap, void *y, Py_ssize_t step, int size) noexcept nogil
+    void turn(
+        const void *x, Py_ssize_t gap, void *y, Py_ssize_t step, int size, Py_ssize_t columns
+    ) noexcept nogil
     void poolgrad_prefetch(const void *p) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
 
@@ -392,6 +437,13 @@ cdef struct Box:
     const real *tail        # a last tap, or NULL
     const bits *tail_carried
     Py_ssize_t tail_place
+
+cdef struct Run:
+    # Neighbouring rows of results, made alike.
+    Py_ssize_t rows
+    Py_ssize_t x_step       # elements from the taps of one to those of the next
+    Py_ssize_t y_step
+    Py_ssize_t places_step
 
 cdef struct Tile:
     Py_ssize_t plane
@@ -760,7 +812,7 @@ cdef inline void fetch_ahead(
 
     Line after line, though these windows are rows upon rows: CPUs foresee such a stream best.
     """
-    cdef const real *line = x + max(high * b.pitch[1], 128) + (high * i + h * LANES) * hop
+    cdef const real *line = x + max(high * b.pitch[1], 1024) + (high * i + h * LANES) * hop
     cdef Py_ssize_t k
     for k in range(hop * LANES * <Py_ssize_t>sizeof(real) // 64):
         poolgrad_prefetch(<const char *>line + 64 * k)
@@ -776,127 +828,137 @@ cdef inline void take_tap(
 
 cdef inline void every_other_as(
     Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
-    const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+    const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y, bits *places
 ) noexcept nogil:
     """As `apart`, of windows two elements apart; the counts are the box's, to be constants."""
-    cdef Py_ssize_t i = 0, d, h, w, place
+    cdef Py_ssize_t r, i = 0, d, h, w, place
     cdef vec best, one, two, sums, looked = splat(0)
     cdef mask kept
     cdef const real *row
-    while i < n:
-        # The last vector may overlap the one before, and make some elements twice.
-        i = min(i, n - LANES)
-        best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
-        sums = splat(0)
-        kept = splat_bits(<bits>b.place)
-        for d in range(deep):
-            for h in range(high):
-                row = x + 2 * i + d * b.pitch[0] + h * b.pitch[1]
-                fetch_ahead(high, x + d * b.pitch[0], b, 2, i, h)
-                place = d * b.hop[0] + h * b.hop[1]
-                w = 0
-                while w < wide:
-                    one = load(row + w)
-                    if w + 1 < wide:
-                        two = load(row + w + LANES)
-                        take_tap(kind, care, b, place + w * b.hop[2], evens(one, two), &best,
-                                 &kept, &sums)
-                        take_tap(kind, care, b, place + (w + 1) * b.hop[2], odds(one, two), &best,
-                                 &kept, &sums)
-                    else:
-                        # There may be nothing behind the last tap.
-                        two = load(row + w + LANES - 1)
-                        take_tap(kind, care, b, place + w * b.hop[2], ends(one, two), &best, &kept,
-                                 &sums)
-                    w += 2
-        if care == WATCH:
-            looked = looked + sums
-        store(y + i, in_order(best))
-        if kind == ARGMAX:
-            store_bits(places + i, <mask>in_order(<vec>kept))
-        i += LANES
+    for r in range(run.rows):
+        i = 0
+        while i < n:
+            # The last vector may overlap the one before, and make some elements twice.
+            i = min(i, n - LANES)
+            best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
+            sums = splat(0)
+            kept = splat_bits(<bits>b.place)
+            for d in range(deep):
+                for h in range(high):
+                    row = x + 2 * i + d * b.pitch[0] + h * b.pitch[1]
+                    fetch_ahead(high, x + d * b.pitch[0], b, 2, i, h)
+                    place = d * b.hop[0] + h * b.hop[1]
+                    w = 0
+                    while w < wide:
+                        one = load(row + w)
+                        if w + 1 < wide:
+                            two = load(row + w + LANES)
+                            take_tap(kind, care, b, place + w * b.hop[2], evens(one, two), &best,
+                                     &kept, &sums)
+                            take_tap(kind, care, b, place + (w + 1) * b.hop[2], odds(one, two), &best,
+                                     &kept, &sums)
+                        else:
+                            # There may be nothing behind the last tap.
+                            two = load(row + w + LANES - 1)
+                            take_tap(kind, care, b, place + w * b.hop[2], ends(one, two), &best, &kept,
+                                     &sums)
+                        w += 2
+            if care == WATCH:
+                looked = looked + sums
+            store(y + i, in_order(best))
+            if kind == ARGMAX:
+                store_bits(places + i, <mask>in_order(<vec>kept))
+            i += LANES
+        x += run.x_step
+        y += run.y_step
+        places += run.places_step
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
 
 
 cdef inline void every_few_as(
-    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, real *y,
-    bits *places
+    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
+    const Run *run, real *y, bits *places
 ) noexcept nogil:
     """As `apart`: of as many windows as a vector has lanes, squares of taps are turned about."""
-    cdef Py_ssize_t side = SIDE(sizeof(real)), i = 0, d, h, w, k, place
+    cdef Py_ssize_t side = SIDE(sizeof(real)), r, i = 0, d, h, w, k, place
     # A square may reach behind the last tap; windows whose squares reach behind the row's are last.
-    cdef Py_ssize_t behind = (b.count[2] + side - 1) // side * side - b.count[2]
+    cdef Py_ssize_t behind = (b.count[2] + 3) // 4 * 4 - b.count[2]
     cdef Py_ssize_t most = n - (behind + hop - 1) // hop
     cdef vec best, sums, looked = splat(0)
     cdef mask kept
     cdef real[64] square
     cdef const real *row
-    while i < most and most >= LANES:
-        i = min(i, most - LANES)
-        best, sums = splat(blank(kind)), splat(0)
-        kept = splat_bits(<bits>b.place)
-        for d in range(b.count[0]):
-            for h in range(b.count[1]):
-                row = x + i * hop + d * b.pitch[0] + h * b.pitch[1]
-                fetch_ahead(b.count[1], x + d * b.pitch[0], b, hop, i, h)
-                place = d * b.hop[0] + h * b.hop[1]
-                for w in range(b.count[2]):
-                    if w % side == 0:
-                        for k in range(LANES // side):
-                            turn(row + k * side * hop + w, hop, square + k * side, LANES,
-                                 sizeof(real))
-                    take_tap(kind, care, b, place + w * b.hop[2],
-                             load(square + w % side * LANES), &best, &kept, &sums)
-        if care == WATCH:
-            looked = looked + sums
-        store(y + i, best)
-        if kind == ARGMAX:
-            store_bits(places + i, kept)
-        i += LANES
+    for r in range(run.rows):
+        i = 0
+        while i < most and most >= LANES:
+            i = min(i, most - LANES)
+            best, sums = splat(blank(kind)), splat(0)
+            kept = splat_bits(<bits>b.place)
+            for d in range(b.count[0]):
+                for h in range(b.count[1]):
+                    row = x + i * hop + d * b.pitch[0] + h * b.pitch[1]
+                    fetch_ahead(b.count[1], x + d * b.pitch[0], b, hop, i, h)
+                    place = d * b.hop[0] + h * b.hop[1]
+                    for w in range(b.count[2]):
+                        if w % side == 0:
+                            for k in range(LANES // side):
+                                turn(row + k * side * hop + w, hop, square + k * side, LANES,
+                                     sizeof(real), b.count[2] - w)
+                        take_tap(kind, care, b, place + w * b.hop[2],
+                                 load(square + w % side * LANES), &best, &kept, &sums)
+            if care == WATCH:
+                looked = looked + sums
+            store(y + i, best)
+            if kind == ARGMAX:
+                store_bits(places + i, kept)
+            i += LANES
+        while i < n:
+            box_element(kind, care, x + i * hop, 0, b, y + i, places + i)
+            i += 1
+        x += run.x_step
+        y += run.y_step
+        places += run.places_step
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
-    while i < n:
-        box_element(kind, care, x + i * hop, 0, b, y + i, places + i)
-        i += 1
 
 
 cdef inline void apart_as(
-    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, real *y,
-    bits *places
+    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
+    const Run *run, real *y, bits *places
 ) noexcept nogil:
     if hop > 2:
-        every_few_as(kind, care, x, b, hop, n, y, places)
+        every_few_as(kind, care, x, b, hop, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
-        every_other_as(kind, care, 1, 2, 2, x, b, n, y, places)
+        every_other_as(kind, care, 1, 2, 2, x, b, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
-        every_other_as(kind, care, 1, 3, 3, x, b, n, y, places)
+        every_other_as(kind, care, 1, 3, 3, x, b, n, run, y, places)
     elif b.count[2] == 2:
-        every_other_as(kind, care, b.count[0], b.count[1], 2, x, b, n, y, places)
+        every_other_as(kind, care, b.count[0], b.count[1], 2, x, b, n, run, y, places)
     else:
-        every_other_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, y, places)
+        every_other_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
 
 
 cdef void apart(
-    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, real *y,
-    bits *places
+    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
+    const Run *run, real *y, bits *places
 ) noexcept nogil:
-    """As `box`, of n windows of neighbouring taps, `hop` elements apart: at least LANES."""
+    """As `box`, of rows of n windows of neighbouring taps, `hop` elements apart: LANES or more."""
     if kind == SUM:
-        apart_as(SUM, QUICK, x, b, hop, n, y, places)
+        apart_as(SUM, QUICK, x, b, hop, n, run, y, places)
     elif kind == MAX:
         if exact:
-            apart_as(MAX, EXACT, x, b, hop, n, y, places)
+            apart_as(MAX, EXACT, x, b, hop, n, run, y, places)
         elif b.seen != NULL:
-            apart_as(MAX, WATCH, x, b, hop, n, y, places)
+            apart_as(MAX, WATCH, x, b, hop, n, run, y, places)
         else:
-            apart_as(MAX, QUICK, x, b, hop, n, y, places)
+            apart_as(MAX, QUICK, x, b, hop, n, run, y, places)
     elif exact:
-        apart_as(ARGMAX, EXACT, x, b, hop, n, y, places)
+        apart_as(ARGMAX, EXACT, x, b, hop, n, run, y, places)
     elif b.seen != NULL:
-        apart_as(ARGMAX, WATCH, x, b, hop, n, y, places)
+        apart_as(ARGMAX, WATCH, x, b, hop, n, run, y, places)
     else:
-        apart_as(ARGMAX, QUICK, x, b, hop, n, y, places)
+        apart_as(ARGMAX, QUICK, x, b, hop, n, run, y, places)
 
 
 # ---------------------------------------------------------------------------------- tap tables
@@ -1252,63 +1314,77 @@ cdef void sweep(
     real *y,             # OUT: a row
     Py_ssize_t y_pitch,  # elements from cell to cell of y
     bits *places,        # OUT, ARGMAX: a row, cell beside cell
+    const Run *run,      # how many such rows
 ) noexcept nogil:
-    """Make a row of results."""
-    cdef Py_ssize_t k, n, place = b.place
+    """Make a row of results, or several."""
+    cdef Py_ssize_t k, n, r, place = b.place
     cdef const void *which = b.which
     cdef const Segment *segment
     cdef const Window *window
     cdef const real *found
+    cdef const real *source
     cdef const bits *found_places
-    for k in range(space.n_segments):
-        b.place, b.which = place, which
-        segment = space.segments + k
+    cdef real *to
+    cdef bits *to_places
+    # Those that `apart` makes come first: it reads the rows in order, and the rest finds them near.
+    for k in range(2 * space.n_segments):
+        segment = space.segments + k % space.n_segments
         window = &segment.window
-        if segment.every == 0 or pitch != channels or not program[LADDER] and (
-            y_pitch != channels or segment.many > 1 and (
-                segment.hop >= LANES and (channels > 1 or segment.window.count > MOST_DIGIT)
-                or channels >= LANES and (segment.hop != 1 or segment.every != 1)
-            )
-        ):
-            # Cells that are not side by side, or are vectors by themselves, or far apart.
-            boxes(kind, exact, x, b, space.windows[2] + segment.first, segment.many,
-                  max(1, segment.every), pitch, channels, y + segment.first * y_pitch, y_pitch,
-                  places + segment.first * channels)
-            continue
-        b.count[2] = window.count
-        b.pitch[2] = window.step * pitch
-        b.hop[2] = window.hop
-        b.place = place + window.place
-        if channels == y_pitch == segment.every == 1 and (
+        if channels == y_pitch == pitch == segment.every == 1 and (
             segment.hop == 2 or segment.hop > 2 and 0 < SIDE(sizeof(real)) <= LANES
         ) and (
-            b.count[2] > 1 and b.pitch[2] == 1 and b.count[2] <= MOST_DIGIT
+            1 < window.count <= MOST_DIGIT and window.step == 1
             and kind < ROUTE_BYTES and segment.many >= LANES and b.count[0] * b.count[1]
         ):
-            apart(kind, exact, x + window.start, b, segment.hop, segment.many,
-                  y + segment.first, places + segment.first)
+            if k < space.n_segments:
+                b.count[2], b.pitch[2], b.hop[2] = window.count, 1, window.hop
+                b.place = place + window.place
+                apart(kind, exact, x + window.start, b, segment.hop, segment.many, run,
+                      y + segment.first, places + segment.first)
             continue
-        # All the windows between the first and the last, whether there are such or not: one
-        # long vector. Then every `hop`-th of it is a result, for every `every`-th window.
-        n = ((segment.many - 1) * segment.hop + 1) * channels
-        b.which = further(kind, which, window.start * pitch)
-        if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
-            ladder(kind, x + window.start * pitch, b.pitch[2], window.count, segment.radix, n,
-                   space.lines, space.places, space.line, &found, &found_places)
-        elif y_pitch == channels and segment.every == 1 and (
-            segment.hop == 1 or segment.many == 1
-        ):
-            box(kind, exact, x + window.start * pitch, b, n, y + segment.first * channels,
-                places + segment.first * channels)
+        if k < space.n_segments:
             continue
-        else:
-            box(kind, exact, x + window.start * pitch, b, n, space.lines, space.places)
-            found, found_places = space.lines, space.places
-        spread(found, segment.hop * channels, segment.many, channels,
-               y + segment.first * y_pitch, segment.every * y_pitch)
-        if kind == ARGMAX:
-            spread(found_places, segment.hop * channels, segment.many, channels,
-                   places + segment.first * channels, segment.every * channels)
+        for r in range(run.rows):
+            b.place, b.which = place, which
+            source = x + r * run.x_step
+            to = y + r * run.y_step + segment.first * y_pitch
+            to_places = places + r * run.places_step + segment.first * channels
+            if segment.every == 0 or pitch != channels or not program[LADDER] and (
+                y_pitch != channels or segment.many > 1 and (
+                    segment.hop >= LANES
+                    or channels >= LANES and (segment.hop != 1 or segment.every != 1)
+                )
+            ):
+                # Cells that are not side by side, or are vectors by themselves, or far apart.
+                boxes(kind, exact, source, b, space.windows[2] + segment.first, segment.many,
+                      max(1, segment.every), pitch, channels, to, y_pitch,
+                      to_places)
+                continue
+            b.count[2] = window.count
+            b.pitch[2] = window.step * pitch
+            b.hop[2] = window.hop
+            b.place = place + window.place
+            # All the windows between the first and the last, whether there are such or not: one
+            # long vector. Then every `hop`-th of it is a result, for every `every`-th window.
+            n = ((segment.many - 1) * segment.hop + 1) * channels
+            b.which = further(kind, which, window.start * pitch)
+            source += window.start * pitch
+            if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
+                ladder(kind, source, b.pitch[2], window.count, segment.radix, n,
+                       space.lines, space.places, space.line, &found, &found_places)
+            elif y_pitch == channels and segment.every == 1 and (
+                segment.hop == 1 or segment.many == 1
+            ):
+                box(kind, exact, source, b, n, to, to_places)
+                continue
+            else:
+                box(kind, exact, source, b, n, space.lines, space.places)
+                found, found_places = space.lines, space.places
+            spread(found, segment.hop * channels, segment.many, channels, to,
+                   segment.every * y_pitch)
+            if kind == ARGMAX:
+                spread(found_places, segment.hop * channels, segment.many, channels, to_places,
+                       segment.every * channels)
     b.place = place
     b.which = which
 
@@ -1688,20 +1764,38 @@ cdef bint reduced_row(
     cdef const real *row
     cdef Py_ssize_t pitch
     cdef Box b
+    cdef Run run
     if not 0 <= h < taps[SIZE]:
         fill(kind, n, y, places)
         return True
     if not prepare(kind, False, program, x, tile, plane, d, h, space, space.stage, &row, &pitch):
         return False
     b = line_of(1, 0)
+    run.rows = 1
+    run.x_step = run.y_step = run.places_step = 0
     sweep(kind, False, program, row, pitch, &b, tile.channels, tile.high[2] - tile.low[2], space,
-          y, tile.channels, places)
+          y, tile.channels, places, &run)
     return True
 
 
 cdef inline bint same(const Window *a, const Window *b) noexcept nogil:
     """Whether two windows have the same taps."""
     return a.start == b.start and a.count == b.count and a.step == b.step
+
+
+cdef enum:
+    MOST_ROWS = 16  # that are made in a run: so few that they are near when they are divided
+
+
+cdef inline Py_ssize_t rows_alike(const Window *along, Py_ssize_t most) noexcept nogil:
+    """Return how many windows, from one on, have as many taps, the same distance further each."""
+    cdef Py_ssize_t n = 1
+    while n < most and along[n].count == along.count and along[n].place == along.place and (
+        along[n].step == along.step
+        and along[n].start - along[n - 1].start == along[1].start - along.start
+    ):
+        n += 1
+    return n
 
 
 cdef bint reduce_plane(
@@ -1733,6 +1827,9 @@ cdef bint reduce_plane(
     cdef const char *which = NULL
     cdef Box b
     cdef Rows rows
+    cdef Run run
+    run.rows = 1
+    run.x_step = run.y_step = run.places_step = 0
     if program[SLIDE] and not exact:
         for d in range(tile.low[0], tile.high[0]):
             if not slide(kind, program, x, tile, target, plane, d, space, argmax):
@@ -1769,7 +1866,7 @@ cdef bint reduce_plane(
                 b = line_of(1, 0)
                 sweep(kind, exact, program, row, pitch, &b, tile.channels, out, space,
                       space.work + i * out * tile.channels, tile.channels,
-                      space.carry + i * out * tile.channels)
+                      space.carry + i * out * tile.channels, &run)
     rows.places = NULL
     if program[SEPARABLE]:
         rows.x, rows.height = space.work, out * tile.channels
@@ -1794,7 +1891,11 @@ cdef bint reduce_plane(
         b.seen = space.seen
     for d in range(tile.low[0], tile.high[0]):
         over = space.windows[0] + (d - tile.low[0])
-        for h in range(tile.low[1], tile.high[1]):
+        h = tile.low[1] - 1
+        run.rows = 1
+        while h + run.rows < tile.high[1]:
+            h += run.rows
+            run.rows = 1
             along = space.windows[1] + (h - tile.low[1])
             at = (
                 (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
@@ -1825,9 +1926,16 @@ cdef bint reduce_plane(
             else:
                 if kind >= ROUTE_BYTES:
                     b.which = which + i * space.which.item
+                if kind < ROUTE_BYTES and target.kept and not program[ADJOINT]:
+                    run.y_step, run.places_step = target.height, out * tile.channels
+                    run.rows = min(tile.high[1] - h, min(MOST_ROWS, space.line // run.places_step))
+                    run.rows = rows_alike(along, run.rows)
+                    run.x_step = (along[run.rows > 1].start - along.start) * rows.height
                 sweep(kind, exact, program, rows.x + i, rows.pitch, &b, tile.channels, out, space,
-                      row_in(target, at), pitch_in(target, tile), places)
-            finish(kind, program, places, tile, target, plane, d, h, space, argmax)
+                      row_in(target, at), pitch_in(target, tile), places, &run)
+            for i in range(run.rows):
+                finish(kind, program, places + i * run.places_step, tile, target, plane, d, h + i,
+                       space, argmax)
     return all_set(numbers(load(space.seen)))
 
 
@@ -1918,34 +2026,44 @@ cdef void reduce_tile(
                 reduce_plane(kind, True, program, x, &piece, &there, plane, space, argmax)
 
 
+cdef inline void part_of(
+    Py_ssize_t *i,                     # INOUT: the number of a tile; of its part of other axes
+    Py_ssize_t n,
+    Py_ssize_t size,
+    Py_ssize_t *low,                   # OUT
+    Py_ssize_t *high,                  # OUT
+) noexcept nogil:
+    """Write which part of an axis of length n, cut into parts of one size, a tile has."""
+    cdef Py_ssize_t parts
+    low[0], high[0] = 0, n
+    if size < n:  # else there is nothing to divide, which takes its time
+        parts = (n + size - 1) // size
+        low[0] = i[0] % parts * size
+        high[0] = min(low[0] + size, n)
+        i[0] //= parts
+
+
 cdef inline bint take(
     Py_ssize_t *ticket,                # INOUT: the next tile that nobody has taken
     const Py_ssize_t *program,
     Tile *tile,                        # OUT
 ) noexcept nogil:
     """Take the next tile of a result; False when none is left."""
-    cdef Py_ssize_t axis, k, many, at, size, windows
+    cdef Py_ssize_t axis, k
     cdef Py_ssize_t i = poolgrad_fetch_add(ticket, 1)
     # Channels vary fastest: neighbouring tiles are neighbours in memory. The part of the width
     # varies slowest, since its windows, which are many, are unfolded anew for each.
-    many = (program[CHANNELS] + program[TILE_CHANNELS] - 1) // program[TILE_CHANNELS]
-    tile.channel = i % many * program[TILE_CHANNELS]
-    tile.channels = min(program[TILE_CHANNELS], program[CHANNELS] - tile.channel)
-    i //= many
+    part_of(&i, program[CHANNELS], program[TILE_CHANNELS], &tile.channel, &tile.channels)
+    tile.channels -= tile.channel
     for k in range(3):
         axis = 1 - k if k < 2 else 2
         if axis == 2:
-            many = (program[PLANES] + program[GROUP] - 1) // program[GROUP]
-            tile.plane = i % many * program[GROUP]
-            tile.planes = min(program[GROUP], program[PLANES] - tile.plane)
-            i //= many
-        size = program[TILE_DEPTH + axis]
-        windows = (program + program[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
-        many = (windows + size - 1) // size
-        at = i % many * size
-        tile.low[axis] = at
-        tile.high[axis] = min(at + size, windows)
-        i //= many
+            part_of(&i, program[PLANES], program[GROUP], &tile.plane, &tile.planes)
+            tile.planes -= tile.plane
+        part_of(
+            &i, (program + program[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS],
+            program[TILE_DEPTH + axis], &tile.low[axis], &tile.high[axis],
+        )
     return i == 0
 
 
@@ -2027,7 +2145,7 @@ cdef inline void turn_about(
         r = 0
         while r < rows:
             k = min(r, rows - side)
-            turn(x + k * gap + i, gap, y + i * step + k, step, sizeof(item))
+            turn(x + k * gap + i, gap, y + i * step + k, step, sizeof(item), side)
             r += side
         c += side
 
@@ -2198,6 +2316,7 @@ def largest_and_where(
 
 cdef enum:
     MOST_OFFSETS = 65536  # of a table; windows with more taps do without
+    SMALL = 4096          # elements that become 0 in one go
 
 
 cdef inline void add_apart(
@@ -2345,6 +2464,9 @@ cdef void scatter(
         * channels
     size = cells[0] * cells[1] * cells[2]
     done = first if clear else last
+    if clear and planes * size * channels <= SMALL:
+        set_to_zero(dx, first, last, size, planes, channels, tile.channels)
+        done = last
     for d in range(least[0], most[0]):
         row = look_up(taps[0], d, &deep, &many)[STRIDE]
         bottom = deep + (many - 1) * row
@@ -2413,6 +2535,71 @@ cdef void scatter(
                            tile.channels, False, base, first, last)
     if done < last:
         set_to_zero(dx, done, last, size, planes, channels, tile.channels)
+
+
+cdef bint in_pairs(const Py_ssize_t *forward, Py_ssize_t channels) noexcept nogil:
+    """Whether windows, of one channel, share no cell, and take two neighbours each of a row."""
+    cdef const Py_ssize_t *taps = NULL
+    cdef int axis
+    for axis in range(3):
+        taps = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
+        if not (
+            taps[PARTS] == taps[PERIOD] == taps[STRIDE] == 1 and taps[BASE] == 0
+            and taps[TAPS] <= taps[ADVANCE]
+            and (taps[WINDOWS] - 1) * taps[ADVANCE] + taps[TAPS] <= taps[SIZE]
+        ):
+            return False
+    return channels == 1 and taps[TAPS] == taps[ADVANCE] == 2 and taps[WINDOWS] >= LANES
+
+
+cdef void route_pairs(
+    const Py_ssize_t *forward,         # IN: the program of the windows
+    const real *dy,                    # IN: a plane
+    const index *argmax,               # IN
+    real *dx,                          # OUT
+) noexcept nogil:
+    """Write a plane of dx, whose windows are `in_pairs`: each cell is under one of them at most."""
+    cdef const Py_ssize_t *deep = forward + forward[AXES + TAPS_AT]
+    cdef const Py_ssize_t *high = forward + forward[AXES + AXIS_FIELDS + TAPS_AT]
+    cdef const Py_ssize_t *wide = forward + forward[AXES + 2 * AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t n = wide[WINDOWS], d, h, i, k, row, place
+    cdef real *to
+    cdef vec v, one, two
+    cdef mask which, even, odd
+    if (
+        deep[WINDOWS] * deep[TAPS] < deep[SIZE] or high[WINDOWS] * high[TAPS] < high[SIZE]
+        or 2 * n < wide[SIZE]
+    ):
+        memset(dx, 0, deep[SIZE] * high[SIZE] * wide[SIZE] * sizeof(real))
+    for d in range(deep[WINDOWS]):
+        for h in range(high[WINDOWS]):
+            place = 0
+            for k in range(deep[TAPS]):
+                to = dx + wide[SIZE] * (
+                    (d * deep[ADVANCE] + k) * high[SIZE] + h * high[ADVANCE]
+                )
+                # Row after row: memory that is written in order is written sooner.
+                for row in range(high[TAPS]):
+                    even, odd = splat_bits(<bits>place), splat_bits(<bits>(place + 1))
+                    i = 0
+                    while i < n:
+                        # The last vector may overlap the one before.
+                        i = min(i, n - LANES)
+                        v = load(dy + i)
+                        if sizeof(index) == 1:
+                            which = widen_bytes(<const unsigned char *>argmax + i)
+                        else:
+                            which = widen_ints(<const int *>argmax + i)
+                        # 0 is added, here too: then no -0.0 is left.
+                        one = splat(0) + where(equal_bits(which, even), v)
+                        two = splat(0) + where(equal_bits(which, odd), v)
+                        store(to + 2 * i, first_in_turn(one, two))
+                        store(to + 2 * i + LANES, second_in_turn(one, two))
+                        i += LANES
+                    place += 2
+                    to += wide[SIZE]
+            dy += n
+            argmax += n
 
 
 cdef void search(
@@ -2520,7 +2707,7 @@ cdef void route_tiles(
     cdef Target target
     cdef Spot *which = &space.which
     cdef Py_ssize_t axis, plane, planes, next_plane
-    cdef bint whole
+    cdef bint whole, pairs
     cdef Py_ssize_t[3] windows
     cdef Py_ssize_t[3] least
     cdef Py_ssize_t[3] most
@@ -2535,6 +2722,7 @@ cdef void route_tiles(
     which.pitch[2] = windows[2] * p[CHANNELS]
     which.pitch[1] = windows[1] * which.pitch[2]
     which.pitch[0] = windows[0] * which.pitch[1]
+    pairs = p[SCATTER] and x == NULL and in_pairs(f, p[CHANNELS])
     while take(ticket, p, &tile):
         one = tile
         one.planes = 1
@@ -2563,6 +2751,10 @@ cdef void route_tiles(
             elif x == NULL:
                 if next_plane > plane:
                     continue  # it was one of four
+                if whole and pairs:
+                    route_pairs(f, dy + plane * which.pitch[0], saved + plane * which.pitch[0],
+                                dx + plane * target.plane)
+                    continue
                 planes = 1
                 if p[CHANNELS] == 1 and whole and plane + 4 <= tile.plane + tile.planes:
                     planes = 4

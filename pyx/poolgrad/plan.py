@@ -148,10 +148,9 @@ class Plan:
     @property
     def workspace_bytes(self) -> int:
         """The bytes that one thread needs beside x and the results, forward or backward."""
-        forward = self._program("forward").workspace_bytes
         if OPERATIONS[self.op].has_argmax:
-            return forward + self._program("search").workspace_bytes
-        return max(forward, self._program("adjoint").workspace_bytes)
+            return self._program("argmax").workspace_bytes + self._program("search").workspace_bytes
+        return max(self._program("forward").workspace_bytes, self._program("adjoint").workspace_bytes)
 
     @cached_property
     def cost(self) -> int:
@@ -408,7 +407,7 @@ class Plan:
         if not argmax.size:
             return argmax  # its cells are counted by billions where it has no channels
         kernel = kernels[self.dtype].first_bad[_SIGNATURES[dtype]]
-        bad = kernel(self._program("forward").code, *self._planes_and_channels, flat(argmax))
+        bad = kernel(self._program("argmax").code, *self._planes_and_channels, flat(argmax))
         if bad >= 0:
             where = tuple(int(i) for i in np.unravel_index(bad, self.output_shape))
             raise ParameterError(
@@ -524,7 +523,7 @@ class Plan:
         else:
             which = self._written(argmax)
             kernel = module.largest_and_where[_SIGNATURES[argmax.dtype]]
-            self._run(kernel, "forward", num_threads, flat(x), flat(to), flat(which))
+            self._run(kernel, "argmax", num_threads, flat(x), flat(to), flat(which))
             if which is not argmax:
                 argmax[...] = which
         if to is not y:
@@ -549,7 +548,7 @@ class Plan:
             kernels[self.dtype].max_backward[_SIGNATURES[dtype]],
             "search" if argmax is None else "route",
             num_threads,
-            self._program("forward").code,
+            self._program("argmax").code,
             flat(dy),
             None if x is None or argmax is not None else flat(x),
             None if argmax is None else flat(argmax),
@@ -565,7 +564,7 @@ class Plan:
         """
         if y.size:
             kernel = kernels[self.dtype].let_zeros_take_part[_SIGNATURES[argmax.dtype]]
-            code = self._program("forward").code
+            code = self._program("argmax").code
             kernel(code, *self._planes_and_channels, flat(y), flat(argmax))
 
 

@@ -21,8 +21,9 @@ from poolgrad.geometry import Axis, Rows, Side
 
 __all__ = ["Program", "Task", "program"]
 
-#: What is computed: y; dx of an average; dx of a maximum, of a saved argmax or a searched one.
-Task = Literal["forward", "adjoint", "route", "search"]
+#: What is computed: y; y and its argmax; dx of an average; dx of a maximum, of a saved argmax or
+#: of a searched one, for which the argmax's program is used too.
+Task = Literal["forward", "argmax", "adjoint", "route", "search"]
 
 #: Bytes of source that a tile aims at, so that what it reads twice is still in the L2 cache.
 TILE_BYTES: Final = 128 * 1024
@@ -45,6 +46,9 @@ LARGE: Final = 8
 #: Windows that a cell may be under, and still look for what they route to it.
 MOST_LOOKS: Final = 12
 
+#: Windows that a cell may be under, and of planes of one channel they look for it nevertheless.
+FEW_LOOKS: Final = 4
+
 #: Windows that an element is in, on average, and they still look out for NaNs one by one.
 MOST_VISITS: Final = 2.5
 
@@ -55,6 +59,10 @@ MOST_CELLS: Final = 4096
 
 #: Windows of a row of narrow cells that are clipped, and made by themselves nevertheless.
 FEW_CLIPPED: Final = 4
+
+#: Rows of windows of one channel that are made in one go, and their elements.
+MOST_ROWS: Final = 16
+MOST_RUN: Final = 4096
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
 HEADER: Final = 26
@@ -128,12 +136,12 @@ def program(
         Planes, and neighbouring elements of a cell.
     itemsize : int
         Bytes of an element.
-    task : {"forward", "adjoint", "route", "search"}
+    task : {"forward", "argmax", "adjoint", "route", "search"}
         What is computed.
     divisors : (Rows, Rows, Rows), optional
         Of a mean: tables whose counts, multiplied over the axes, are the windows' divisors.
     """
-    backward = task != "forward"
+    backward = task not in ("forward", "argmax")
     depth, height, width = (axis.covering if backward else axis.windows for axis in axes)
     sides = (depth, height, width)
     routes = task in ("route", "search")
@@ -141,8 +149,15 @@ def program(
     many_looks = looks > MOST_LOOKS or not all(axis.plain for axis in axes)
     together = 0
     most = max(prod(axis.size for axis in axes), prod(axis.output for axis in axes))
-    # Windows that scatter a saved argmax do so as well where they are.
-    alone = task == "route" and many_looks
+    # Windows that scatter a saved argmax, as few of them do as well as many, and those that
+    # `apart` makes by the vector are best left where they are.
+    alone = task == "route" and (many_looks or looks <= FEW_LOOKS)
+    alone = alone or (
+        task in ("forward", "argmax", "search")
+        and axes[2].windows.period == 1 < axes[2].windows.advance
+        and axes[2].output >= (NARROW // 2 if task == "forward" else NARROW)
+        and axes[2].windows.front + axes[2].windows.back == 0
+    )
     if channels == 1 and planes >= LEAST_TOGETHER and most <= MOST_CELLS and not alone:
         together, planes, channels = planes, 1, MOST_TOGETHER
     scatter = routes and (channels < NARROW or many_looks)
@@ -177,6 +192,16 @@ def program(
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
     copied = padded or task == "adjoint"
     visits = prod(s.taps * s.period / s.advance for s in sides)
+    # Long vectors of narrow cells reach many elements more often than windows do.
+    apart = channels == width.period == 1 and width.advance > 1
+    watched = (
+        (channels >= NARROW or apart)
+        and not copied
+        and not separable
+        and visits <= MOST_VISITS
+    )
+    # Whether each row is read for one row of results only, and in one pass.
+    once = watched and all(s.taps * s.period <= s.advance for s in (depth, height))
 
     band = [axis.output for axis in axes]
     sizes = [planes, depth.windows, height.windows, width.windows, max(1, channels)]
@@ -200,6 +225,8 @@ def program(
         line = 0 if scatter else max(out, columns if ladder else 0)
         if not scatter and (channels < NARROW or padded):
             line = max(line, min(columns, width.advance * out) + out)
+        if apart and not backward:
+            line = max(line, min(MOST_ROWS * out, MOST_RUN))  # rows that are made in one go
         slab = 0
         if task == "search":
             slab = prod(band) * sizes[4] if scatter else deep * high * wide * sizes[4]
@@ -210,7 +237,7 @@ def program(
         """Return the bytes that should stay in cache: the workspace, and rows read again."""
         stage, work, _, slab, _ = workspace()
         deep, high, wide = (s.reach(n) for s, n in zip(sides, sizes[1:4], strict=True))
-        source = 0 if separable or scatter else deep * high * wide * sizes[4]
+        source = 0 if separable or scatter or once else deep * high * wide * sizes[4]
         return (stage + work + slab + source) * itemsize
 
     def cut(k: int, least: int, budget: int) -> None:
@@ -260,14 +287,6 @@ def program(
     else:
         sizes[0] = 1
     stage, work, line, slab, table = workspace()
-    # Long vectors of narrow cells reach many elements more often than windows do.
-    apart = channels == width.period == 1 and width.advance > 1
-    watched = (
-        (channels >= NARROW or apart)
-        and not copied
-        and not separable
-        and visits <= MOST_VISITS
-    )
     cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
     code = [
         planes, channels, *sizes, separable, ladder, slide, padded, watched,
@@ -275,7 +294,7 @@ def program(
         slab, *band, stage, work, line,
         together, cells_in, cells_out, table,
     ]  # fmt: skip
-    carried = not backward and divisors is None
+    carried = task == "argmax"
     shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0
     spaces = stage + work + 4 * line
     return Program(
