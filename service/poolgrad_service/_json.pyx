@@ -152,12 +152,6 @@ ENVELOPE = _ENVELOPE
 #: Characters that one number may have. The longest exact float64 takes 1078.
 LONGEST = _LONGEST
 
-#: Characters that a number takes at most, a comma included.
-LENGTHS = {
-    "float32": 20, "float64": 28, "int8": 5, "int16": 7, "int32": 12, "int64": 21,
-    "uint8": 4, "uint16": 6, "uint32": 11, "uint64": 21,
-}
-
 cdef double[23] EXACT_TENS  # powers of ten, exact as doubles up to 10**22
 cdef uint64_t[28] FIVES  # and of five, exact as integers up to 5**27
 cdef uint64_t[20] TENS
@@ -650,11 +644,12 @@ cdef class Span:
             400 if the list is no JSON; 422 if it is ragged, or has a value that is no number, or
             that the dtype does not reach.
         """
-        kind = checked(np.dtype(dtype), "dtype")
+        dtype = np.dtype(dtype)
+        reader, _, _ = kind_of(dtype, "dtype")
         if self.is_string:
             raise refused(self.pointer, f"{name}: a list of numbers is needed")
-        array = np.empty(self.count, kind)
-        shape = read_into(array, self, tokens, name)
+        array = np.empty(self.count, dtype)
+        shape = reader(array, self, tokens, name)
         return array[:math.prod(shape)].reshape(shape)
 
     cdef object problem(self, str name, object dtype, Found *found):
@@ -698,13 +693,6 @@ def read_into(number[::1] to, Span span, bint tokens, str name):
     if found.fault:
         raise span.problem(name, np.asarray(to).dtype, &found)
     return tuple([found.sizes[i] for i in range(found.rank)])
-
-
-def checked(dtype, name):
-    """Return a dtype if numbers of it can be read and written."""
-    if dtype.name not in LENGTHS or not dtype.isnative:
-        raise TypeError(f"{name}: {dtype} is not one of {', '.join(LENGTHS)}")
-    return dtype
 
 
 WANTED = {
@@ -1161,10 +1149,43 @@ def write(array):
     bytes
         The text: of floats the shortest that reads back as the same float of that type.
     """
-    width = LENGTHS[checked(array.dtype, "array").name]
+    _, writer, width = kind_of(array.dtype, "array")
     shape = array.shape
     if 0 in shape:
         shape = shape[:shape.index(0) + 1]  # what is in no list has no text
-    cdef Py_ssize_t n_lists = sum(math.prod(shape[:axis]) for axis in range(len(shape)))
-    cdef Py_ssize_t bound = math.prod(shape) * width + 3 * n_lists + SLACK
-    return write_from(np.ascontiguousarray(array).reshape(-1), shape, bound)
+    n_lists, elements = 0, 1
+    for size in shape:
+        n_lists += elements
+        elements *= size
+    bound = elements * width + 3 * n_lists + SLACK
+    return writer(np.ascontiguousarray(array).reshape(-1), shape, bound)
+
+
+# -------------------------------------------------------------------------------------- dtypes
+
+#: What reads and writes numbers of a dtype, since finding it by the array at hand would take longer
+#: than a few numbers; and the characters that one takes at most, a comma included.
+KINDS = {
+    np.dtype(name): (read_into[c_name], write_from[c_name], length)
+    for name, c_name, length in (
+        ("float32", "float", 20),
+        ("float64", "double", 28),
+        ("int8", "int8_t", 5),
+        ("int16", "int16_t", 7),
+        ("int32", "int32_t", 12),
+        ("int64", "int64_t", 21),
+        ("uint8", "uint8_t", 4),
+        ("uint16", "uint16_t", 6),
+        ("uint32", "uint32_t", 11),
+        ("uint64", "uint64_t", 21),
+    )
+}
+
+
+def kind_of(dtype, name):
+    """Return the entry of `KINDS` of a dtype."""
+    try:
+        return KINDS[dtype]
+    except KeyError:
+        known = ", ".join(map(str, KINDS))
+        raise TypeError(f"{name}: {dtype} is not one of {known}") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
@@ -22,7 +22,18 @@ from poolgrad.errors import show
 from poolgrad_service._json import Span, escape, scan, write
 from poolgrad_service.errors import over_limit, refused, unreadable
 
-__all__ = ["ARRAYS", "DTYPES", "FORMS", "Given", "as_indices", "decode", "encode", "text_bytes"]
+__all__ = [
+    "ARRAYS",
+    "DTYPES",
+    "FORMS",
+    "INDEX_DTYPES",
+    "NAMES",
+    "Given",
+    "as_indices",
+    "decode",
+    "encode",
+    "text_bytes",
+]
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +49,9 @@ DTYPES: Final = ("float32", "float64")
 #: The dtypes of an argmax.
 INDEX_DTYPES: Final = ("uint8", "int32")
 
+#: NumPy makes a dtype's name anew each time.
+NAMES: Final = {np.dtype(name): name for name in (*DTYPES, *INDEX_DTYPES)}
+
 _SPANS: Final = frozenset({*ARRAYS, "data", "base64"})
 
 _LONGEST: Final = {np.dtype("float32"): 20, np.dtype("float64"): 28}
@@ -49,7 +63,7 @@ _text: Final = json.JSONEncoder(separators=(",", ":")).encode
 PIECE: Final = 192 * 1024
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Given:
     """An array as a body gave it.
 
@@ -325,14 +339,14 @@ def encode(members: Mapping[str, Any], form: str) -> list[bytes]:
         If an array has no elements and `form` is ``"nested"``.
     """
     parts: list[bytes] = []
-    separator = b"{"
+    separator = "{"
     for name, value in members.items():
-        parts.append(b'%b"%b":' % (separator, name.encode()))
+        head = f'{separator}"{name}":'
         if isinstance(value, np.ndarray):
-            parts.extend(_written(value, form))
+            parts += [head.encode(), *_written(value, form)]
         else:
-            parts.append(_text(value).encode())
-        separator = b","
+            parts.append((head + _text(value)).encode())
+        separator = ","
     parts.append(b"}")
     return parts
 
@@ -345,7 +359,7 @@ def text_bytes(dtype: np.dtype[Any], elements: int, form: str) -> int:
     return elements * _LONGEST.get(dtype, 8)
 
 
-def _written(array: Array, form: str) -> Iterator[bytes]:
+def _written(array: Array, form: str) -> list[bytes]:
     if form == "nested":
         if not array.size:
             raise refused(
@@ -353,21 +367,12 @@ def _written(array: Array, form: str) -> Iterator[bytes]:
                 f"encoding: nested lists cannot tell the shape {show(array.shape)} of an array "
                 'without elements; ask for "flat" or "base64"',
             )
-        yield write(array)
-        return
-    shape = _text(array.shape).encode()
-    yield b'{"shape":%b,"dtype":"%b","%b":' % (
-        shape,
-        array.dtype.name.encode(),
-        b"data" if form == "flat" else b"base64",
-    )
+        return [write(array)]
+    key = "data" if form == "flat" else "base64"
+    head = f'{{"shape":{_text(array.shape)},"dtype":"{NAMES[array.dtype]}","{key}":'.encode()
     if form == "flat":
-        yield write(array.reshape(-1))
-    else:
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        raw = little.reshape(-1).view(np.uint8).data
-        yield b'"'
-        for start in range(0, len(raw), PIECE):
-            yield binascii.b2a_base64(raw[start : start + PIECE], newline=False)
-        yield b'"'
-    yield b"}"
+        return [head, write(array.reshape(-1)), b"}"]
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    raw = little.reshape(-1).view(np.uint8).data
+    pieces = (raw[start : start + PIECE] for start in range(0, len(raw), PIECE))
+    return [head, b'"', *(binascii.b2a_base64(piece, newline=False) for piece in pieces), b'"}']
