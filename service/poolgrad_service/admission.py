@@ -42,7 +42,7 @@ class Memory:
         self.limit = limit
         self.used = 0
         # Bodies are counted on the event loop, replies on the workers.
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def lease(self) -> Lease:
         """Return a lease of no bytes yet."""
@@ -51,13 +51,6 @@ class Memory:
     def has_room(self, n_bytes: int) -> bool:
         """Return whether so many bytes could be had now."""
         return self.used + n_bytes <= self.limit
-
-    def _add(self, n_bytes: int, *, force: bool = False) -> bool:
-        with self._lock:
-            if n_bytes > 0 and not force and not self.has_room(n_bytes):
-                return False
-            self.used += n_bytes
-            return True
 
 
 class Lease:
@@ -69,13 +62,18 @@ class Lease:
 
     def grow(self, n_bytes: int) -> None:
         """Hold so many bytes more, or raise the `Problem` of a busy service."""
-        if not self._memory._add(n_bytes):
-            raise busy("too many bytes of other requests are held (max_inflight_bytes)")
+        memory = self._memory
+        with memory.lock:
+            if n_bytes and not memory.has_room(n_bytes):
+                raise busy("too many bytes of other requests are held (max_inflight_bytes)")
+            memory.used += n_bytes
         self._held += n_bytes
 
     def settle(self, n_bytes: int) -> None:
         """Hold exactly so many bytes: what was estimated is now known."""
-        self._memory._add(n_bytes - self._held, force=True)
+        memory = self._memory
+        with memory.lock:
+            memory.used += n_bytes - self._held
         self._held = n_bytes
 
     def release(self) -> None:
@@ -226,7 +224,7 @@ async def read_body(
 async def _received(
     receive: Receive, expected: int, limit: int, lease: Lease, before: int
 ) -> memoryview:
-    """Return a body, with so many bytes before it where it comes in pieces."""
+    """Return a body, which lies behind so many bytes."""
     body: Any = None
     end = before
     try:
@@ -241,7 +239,7 @@ async def _received(
             if end - before + len(chunk) > limit:
                 raise too_large(limit)
             lease.grow(len(chunk))
-            if end == before and not more:
+            if not (end or before or more):
                 return memoryview(chunk)
             if body is None:
                 # Memory that is not touched is not there: bytes take some as they arrive.

@@ -281,7 +281,7 @@ def _forward(call: Call, wire: Wire, asked: Asked, settings: Settings, times: Ti
         y, argmax = plan.forward(x.array, return_argmax=True, num_threads=threads)
         return {"y": y, "argmax": argmax}
 
-    results = plan.output_bytes + with_argmax * plan.argmax_bytes
+    results = plan.output_bytes + (plan.argmax_bytes if with_argmax else 0)
     return _within_budget(wire, settings, plan, asked, results, plan.cost, pool, times)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
+import random
 import re
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -91,7 +91,7 @@ class Frame:
             names.setdefault(name, []).append(value)
         given = names.get(b"x-request-id", [])
         known = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
-        request_id = given[0].decode() if known else os.urandom(16).hex()
+        request_id = given[0].decode() if known else f"{random.getrandbits(128):032x}"
         head = scope["method"] == "HEAD"
         if head:
             scope = {**scope, "method": "GET"}
@@ -152,14 +152,13 @@ class _App(FastAPI):
     FastAPI has their routes too, for its document, for other methods, and under a proxy's path.
     """
 
-    def answer_directly(self, endpoints: Mapping[str, tuple[Endpoint, dict[str, str]]]) -> None:
-        """Take the endpoints of POSTs, by path, each with the path's parameters."""
+    def answer_directly(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Take the endpoints of POSTs, by path."""
 
         async def direct(scope: Scope, receive: Receive, send: Send) -> None:
-            endpoint, scope["path_params"] = endpoints[scope["path"]]
             request = Request(scope, receive, send)
             try:
-                response = await endpoint(request)
+                response = await endpoints[scope["path"]](request)
             except _KNOWN as error:
                 response = problem_response(request, error)
                 # Its frames refer back to it in a circle, and hold the body.
@@ -255,7 +254,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for kind in TABLE:
         app.add_exception_handler(kind, _refuse)
     app.add_middleware(Frame, root_path=settings.root_path)
-    app.answer_directly(
-        {call.path: (endpoint(call), {}) for call in calls()} | v2_routes.direct(app.state.models)
-    )
+    v1 = {call.path: endpoint(call) for call in calls()}
+    app.answer_directly(v1 | v2_routes.endpoints(app.state.models.values()))
     return app

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, Final
 
@@ -56,7 +57,8 @@ _SPANS: Final = frozenset({*ARRAYS, "data", "base64"})
 
 _LONGEST: Final = {np.dtype("float32"): 20, np.dtype("float64"): 28}
 
-_text: Final = json.JSONEncoder(separators=(",", ":")).encode
+#: Shapes and names are the same again and again, and it takes long to begin.
+_text: Final = lru_cache(256)(json.JSONEncoder(separators=(",", ":")).encode)
 
 #: Bytes of an array that base64 is made of, or made into, at a time: about 0.1 ms with the
 #: interpreter's lock. Only the last such piece has padding.

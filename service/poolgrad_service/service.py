@@ -238,6 +238,8 @@ def negotiate(accept: str, offers: Sequence[str]) -> str | None:
     str or None
         One of them, or None if all are excluded.
     """
+    if accept in offers:
+        return accept
     if accept in ("", "*/*") or not accept.strip(" ,"):
         return offers[0]
     best: dict[str, tuple[int, float]] = dict.fromkeys(offers, (-1, 0.0))

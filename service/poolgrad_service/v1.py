@@ -58,7 +58,7 @@ class V1:
             fields = _of_query(self.query)
             name = call.arrays[0]
             array = npy.parsed(body, name, settings.max_elements)
-            if fields.get("dtype", array.dtype.name) != array.dtype.name:
+            if "dtype" in fields and fields["dtype"] != array.dtype.name:
                 raise refused("", f"dtype: {show(fields['dtype'])}, but {name} is {array.dtype}")
             arrays = {name: Given(array, "flat")}
         else:
