@@ -22,6 +22,7 @@ import numpy.typing as npt
 from poolgrad.errors import show
 from poolgrad_service._json import Span, escape, scan, write
 from poolgrad_service.errors import over_limit, refused, unreadable
+from poolgrad_service.tensors import as_bytes, of_bytes
 
 __all__ = [
     "ARRAYS",
@@ -54,6 +55,9 @@ INDEX_DTYPES: Final = ("uint8", "int32")
 NAMES: Final = {np.dtype(name): name for name in (*DTYPES, *INDEX_DTYPES)}
 
 _SPANS: Final = frozenset({*ARRAYS, "data", "base64"})
+
+#: The members of an object that is an array.
+_MEMBERS: Final = {"shape", "dtype", "data", "base64"}
 
 _LONGEST: Final = {np.dtype("float32"): 20, np.dtype("float64"): 28}
 
@@ -164,7 +168,7 @@ class _Reader:
 
     def described(self, name: str, members: dict[str, Any]) -> Given:
         """Return the array of an object."""
-        for key in members.keys() - {"shape", "dtype", "data", "base64"}:
+        for key in members.keys() - _MEMBERS:
             raise refused(
                 f"/{name}/{escape(key)}",
                 f"{name}: unknown member {show(key)}; an array has shape, dtype and either data or "
@@ -173,16 +177,17 @@ class _Reader:
         for key in ("shape", "dtype"):
             if key not in members:
                 raise refused(f"/{name}", f"{name}: {key} is missing")
-        kinds = [key for key in members if key in ("data", "base64")]
-        if not kinds:
+        is_string = "base64" in members
+        kind = "base64" if is_string else "data"
+        if kind not in members:
             raise refused(f"/{name}", f"{name}: data or base64 is missing")
-        if len(kinds) > 1:
-            raise refused(f"/{name}/{kinds[1]}", f"{name}: data and base64 exclude each other")
-        span = members[kinds[0]]
-        is_string = kinds[0] == "base64"
+        if len(members) > 3:
+            second = [key for key in members if key in ("data", "base64")][1]
+            raise refused(f"/{name}/{second}", f"{name}: data and base64 exclude each other")
+        span = members[kind]
         if not isinstance(span, Span) or span.is_string != is_string:
             needed = "a string" if is_string else "a list of numbers"
-            raise refused(f"/{name}/{kinds[0]}", f"{name}: {kinds[0]}: {needed} is needed")
+            raise refused(f"/{name}/{kind}", f"{name}: {kind}: {needed} is needed")
         dtype = self.known(name, members["dtype"])
         shape = self.shape(name, members["shape"])
         size = prod(shape)
@@ -271,7 +276,7 @@ def _from_base64(name: str, span: Span, dtype: np.dtype[Any], size: int) -> Arra
                 "that are not 0)",
             )
         found[start:stop] = np.frombuffer(data, np.uint8)
-    return found.view(dtype.newbyteorder("<")).astype(dtype, copy=False)
+    return of_bytes(found, 0, dtype, (size,))
 
 
 def _unescaped(text: bytes) -> bytes:
@@ -374,7 +379,6 @@ def _written(array: Array, form: str) -> list[bytes]:
     head = f'{{"shape":{_text(array.shape)},"dtype":"{NAMES[array.dtype]}","{key}":'.encode()
     if form == "flat":
         return [head, write(array.reshape(-1)), b"}"]
-    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    raw = little.reshape(-1).view(np.uint8).data
+    raw = as_bytes(array)
     pieces = (raw[start : start + PIECE] for start in range(0, len(raw), PIECE))
     return [head, b'"', *(binascii.b2a_base64(piece, newline=False) for piece in pieces), b'"}']
