@@ -47,6 +47,8 @@ HEADERS: Final = (
     (b"cache-control", b"no-store"),
 )
 
+_NAMES: Final = frozenset(name for name, _ in HEADERS)
+
 _DESCRIPTION: Final = """Pooling, forward and backward, on arrays in JSON.
 
 An array is a nested list, or an object with `shape`, `dtype` and either flat `data` or `base64`
@@ -111,12 +113,11 @@ class Frame:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                present = dict(message["headers"])
-                headers = [
-                    *message["headers"],
-                    *(header for header in HEADERS if header[0] not in present),
-                    (b"x-request-id", request_id.encode()),
-                ]
+                own = dict(message["headers"])
+                headers = [*message["headers"], (b"x-request-id", request_id.encode())]
+                headers += (
+                    HEADERS if _NAMES.isdisjoint(own) else [h for h in HEADERS if h[0] not in own]
+                )
                 if unread:
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}

@@ -34,6 +34,7 @@ __all__ = [
     "as_indices",
     "decode",
     "encode",
+    "is_shape",
     "text_bytes",
 ]
 
@@ -220,12 +221,10 @@ class _Reader:
             )
         return np.dtype(str(dtype))
 
-    def shape(self, name: str, shape: object) -> tuple[int, ...]:
+    def shape(self, name: str, shape: Any) -> tuple[int, ...]:
         """Check an object's shape."""
         pointer = f"/{name}/shape"
-        if not isinstance(shape, list) or not all(
-            type(size) is int and size >= 0 for size in shape
-        ):
+        if not is_shape(shape):
             raise refused(
                 pointer, f"{name}: shape {show(shape)} is not a list of integers of at least 0"
             )
@@ -236,11 +235,16 @@ class _Reader:
                 "(max_depth)",
             )
         # Also where one size is 0 the others have to be such that an array of them can be.
-        if prod(max(size, 1) for size in shape) > 2**57:
+        if prod(filter(None, shape)) > 2**57:
             if 0 in shape:
                 raise refused(pointer, f"{name}: shape {show(shape)} is too large for an array")
             self.count(pointer, name, prod(shape))
         return tuple(shape)
+
+
+def is_shape(value: object) -> bool:
+    """Return whether a value is a list of integers of at least 0."""
+    return isinstance(value, list) and {*map(type, value)} <= {int} and min(value, default=0) >= 0
 
 
 def _from_base64(name: str, span: Span, dtype: np.dtype[Any], size: int) -> Array:

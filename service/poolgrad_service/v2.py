@@ -24,7 +24,7 @@ import numpy.typing as npt
 from poolgrad.errors import show
 from poolgrad_service._json import Span, scan, write
 from poolgrad_service.answers import Asked, Body, Part
-from poolgrad_service.codec import Given, text_bytes
+from poolgrad_service.codec import Given, is_shape, text_bytes
 from poolgrad_service.errors import Problem, over_limit, problem_of, refused
 from poolgrad_service.parameters import from_text, to_scalar
 from poolgrad_service.schemas import Call
@@ -430,11 +430,11 @@ def _datatype(value: Any, name: str, place: str) -> np.dtype[Any]:
 
 
 def _shape(value: Any, name: str, place: str) -> tuple[int, ...]:
-    if not isinstance(value, list) or not all(type(n) is int and n >= 0 for n in value):
+    if not is_shape(value):
         raise refused(
             f"{place}/shape", f"{name}: shape {show(value)} is not a list of integers of at least 0"
         )
-    if len(value) > 8 or prod(max(n, 1) for n in value) > 2**57:
+    if len(value) > 8 or prod(filter(None, value)) > 2**57:
         raise refused(f"{place}/shape", f"{name}: no array can have the shape {show(value)}")
     return tuple(value)
 
