@@ -187,7 +187,7 @@ async def read_body(
     lease : Lease
         Grows by the bytes that were read.
     aligned : int
-        The byte of a long body that is put at a multiple of 64, as the first of an array should.
+        The byte of the body at which arrays begin: it is aligned for them, in a long body to 64.
 
     Returns
     -------

@@ -63,7 +63,7 @@ _MEMBERS: Final = {"shape", "dtype", "data", "base64"}
 _LONGEST: Final = {np.dtype("float32"): 20, np.dtype("float64"): 28}
 
 #: Shapes and names are the same again and again, and it takes long to begin.
-_text: Final = lru_cache(256)(json.JSONEncoder(separators=(",", ":")).encode)
+_text: Final = lru_cache(256, typed=True)(json.JSONEncoder(separators=(",", ":")).encode)
 
 #: Bytes of an array that base64 is made of, or made into, at a time: about 0.1 ms with the
 #: interpreter's lock. Only the last such piece has padding.
