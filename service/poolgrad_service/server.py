@@ -272,7 +272,8 @@ def _map_large_blocks() -> None:
     leave holes there: 512 MiB of them took 1.5 GB.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):  # other C libraries
-        ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD
+        # M_MMAP_THRESHOLD; to map and clear smaller ones each time would take a tenth of a request.
+        ctypes.CDLL(None).mallopt(-3, 2**22)
         # Setting that one leaves this at 128 KiB, and smaller blocks would go back each time, too.
         ctypes.CDLL(None).mallopt(-1, 2**24)  # M_TRIM_THRESHOLD
 
