@@ -152,12 +152,6 @@ ENVELOPE = _ENVELOPE
 #: Characters that one number may have. The longest exact float64 takes 1078.
 LONGEST = _LONGEST
 
-#: Characters that a number takes at most, a comma included.
-LENGTHS = {
-    "float32": 20, "float64": 28, "int8": 5, "int16": 7, "int32": 12, "int64": 21,
-    "uint8": 4, "uint16": 6, "uint32": 11, "uint64": 21,
-}
-
 cdef double[23] EXACT_TENS  # powers of ten, exact as doubles up to 10**22
 cdef uint64_t[28] FIVES  # and of five, exact as integers up to 5**27
 cdef uint64_t[20] TENS
@@ -650,11 +644,12 @@ cdef class Span:
             400 if the list is no JSON; 422 if it is ragged, or has a value that is no number, or
             that the dtype does not reach.
         """
-        kind = checked(np.dtype(dtype), "dtype")
+        dtype = np.dtype(dtype)
+        reader, _, _ = kind_of(dtype, "dtype")
         if self.is_string:
             raise refused(self.pointer, f"{name}: a list of numbers is needed")
-        array = np.empty(self.count, kind)
-        shape = read_into(array, self, tokens, name)
+        array = np.empty(self.count, dtype)
+        shape = reader(array, self, tokens, name)
         return array[:math.prod(shape)].reshape(shape)
 
     cdef object problem(self, str name, object dtype, Found *found):
@@ -700,13 +695,6 @@ def read_into(number[::1] to, Span span, bint tokens, str name):
     return tuple([found.sizes[i] for i in range(found.rank)])
 
 
-def checked(dtype, name):
-    """Return a dtype if numbers of it can be read and written."""
-    if dtype.name not in LENGTHS or not dtype.isnative:
-        raise TypeError(f"{name}: {dtype} is not one of {', '.join(LENGTHS)}")
-    return dtype
-
-
 WANTED = {
     BROKEN_VALUE: "a value",
     BROKEN_NUMBER: "a digit of a number",
@@ -734,7 +722,10 @@ def bare(text):
 
 
 cdef class Scanner:
-    """One walk over the envelope of a text."""
+    """One walk over the envelope of a text.
+
+    A place is None for the whole text, else a pair: of what it is in, and its name or number there.
+    """
 
     cdef const unsigned char[::1] text
     cdef object spans
@@ -752,10 +743,10 @@ cdef class Scanner:
         self.end = self.start + text.shape[0]
         self.stop = min(self.end, self.start + _ENVELOPE)
 
-    cdef object problem(self, str pointer, str wanted):
+    cdef object problem(self, object place, str wanted):
         """Return the problem of a text that has not what is wanted where the walk is."""
         if self.at >= self.stop and self.stop < self.end:
-            return refused(pointer, f"more than {ENVELOPE} bytes beside the arrays")
+            return refused(pointer_to(place), f"more than {ENVELOPE} bytes beside the arrays")
         return broken(self.text, self.at - self.start, wanted)
 
     cdef char next(self) noexcept:
@@ -772,7 +763,7 @@ cdef class Scanner:
         first = self.next()
         if first == c"[":
             raise refused("", "the body is a list; an object is needed")
-        found = self.value("", 1)
+        found = self.value(None, 1)
         if first != c"{":
             raise refused("", "the body is a single value; an object is needed")
         at = self.at
@@ -783,7 +774,7 @@ cdef class Scanner:
             raise unreadable(f"the JSON object ends, but the body goes on at byte {place}")
         return found
 
-    cdef object value(self, str pointer, Py_ssize_t depth):
+    cdef object value(self, object place, Py_ssize_t depth):
         """Return the value that comes next; a list or an object is at this depth."""
         cdef char first = self.next()
         cdef Fault fault = NONE
@@ -791,15 +782,15 @@ cdef class Scanner:
         cdef const char *stop
         if first == c"{" or first == c"[":
             if depth > self.max_depth:
-                raise self.too_deep(pointer)
+                raise self.too_deep(place)
             self.at += 1
             if first == c"{":
-                return self.members(pointer, depth)
-            return self.items(pointer, depth)
+                return self.members(place, depth)
+            return self.items(place, depth)
         if first == c'"':
-            return self.string(pointer)
+            return self.string(place)
         if not first:
-            raise self.problem(pointer, "a value")
+            raise self.problem(place, "a value")
         # These may go on where the envelope may not, lest they be taken for broken ones.
         if begins_number(self.at, self.end):
             stop = take(self.at, self.end, &number, &fault)
@@ -808,28 +799,28 @@ cdef class Scanner:
         text = PyUnicode_DecodeLatin1(self.at, stop - self.at, NULL)
         if fault > BARE:
             self.at = stop
-            raise self.problem(pointer, WANTED[fault])
+            raise self.problem(place, WANTED[fault])
         self.at = stop
         if fault == BARE:
             raise bare(text)
         if fault == KIND:
             return {"true": True, "false": False, "null": None}[text]
         if len(text) > DIGITS:
-            raise refused(pointer, f"a number of more than {DIGITS} characters")
+            raise refused(pointer_to(place), f"a number of more than {DIGITS} characters")
         if text.lstrip("-").isdigit():
             return int(text)
         if fault == RANGE:
-            raise refused(pointer, f"{show(text)[1:-1]} is out of the range of float64")
+            raise refused(pointer_to(place), f"{show(text)[1:-1]} is out of the range of float64")
         return number
 
-    cdef str string(self, str pointer):
+    cdef str string(self, object place):
         """Return the string that comes next."""
         cdef bint is_plain
         cdef const char *stop = string_end(self.at, self.stop, &is_plain)
         cdef Py_ssize_t begin = self.at - self.start
         if not stop:
             self.at = self.stop
-            raise self.problem(pointer, f"the end of the string at byte {begin}")
+            raise self.problem(place, f"the end of the string at byte {begin}")
         self.at = stop
         try:
             found = PyUnicode_DecodeUTF8(self.start + begin, stop - self.start - begin, NULL)
@@ -843,26 +834,26 @@ cdef class Scanner:
             place = begin + len(found[:error.pos].encode())
             raise unreadable(f"{error.msg} at byte {place}") from None
 
-    cdef bint ended(self, char closing, str pointer, str needed) except -1:
+    cdef bint ended(self, char closing, object place, str needed) except -1:
         """Go past a comma, or the end of a list or an object; return which it was."""
         cdef char following = self.next()
         if following != closing and following != c",":
-            raise self.problem(pointer, needed)
+            raise self.problem(place, needed)
         self.at += 1
         return following == closing
 
-    cdef list items(self, str pointer, Py_ssize_t depth):
+    cdef list items(self, object place, Py_ssize_t depth):
         """Return the list whose bracket has come."""
         found = []
         if self.next() == c"]":
             self.at += 1
             return found
         while True:
-            found.append(self.value(f"{pointer}/{len(found)}", depth + 1))
-            if self.ended(c"]", pointer, "a comma or a closing bracket"):
+            found.append(self.value((place, len(found)), depth + 1))
+            if self.ended(c"]", place, "a comma or a closing bracket"):
                 return found
 
-    cdef dict members(self, str pointer, Py_ssize_t depth):
+    cdef dict members(self, object place, Py_ssize_t depth):
         """Return the object whose brace has come."""
         found = {}
         if self.next() == c"}":
@@ -870,11 +861,12 @@ cdef class Scanner:
             return found
         while True:
             if self.next() != c'"':
-                raise self.problem(pointer, "a member's name")
-            name = self.string(pointer)
-            where = f"{pointer}/{escape(name)}"
+                raise self.problem(place, "a member's name")
+            name = self.string(place)
+            where = (place, name)
             if name in found:
-                raise refused(where, f"the member {show(name)} is there more than once")
+                text = f"the member {show(name)} is there more than once"
+                raise refused(pointer_to(where), text)
             if self.next() != c":":
                 raise self.problem(where, "a colon")
             self.at += 1
@@ -883,10 +875,10 @@ cdef class Scanner:
                 found[name] = self.span(where, depth + 1)
             else:
                 found[name] = self.value(where, depth + 1)
-            if self.ended(c"}", pointer, "a comma or a closing brace"):
+            if self.ended(c"}", place, "a comma or a closing brace"):
                 return found
 
-    cdef Span span(self, str pointer, Py_ssize_t depth):
+    cdef Span span(self, object place, Py_ssize_t depth):
         """Return the list of this depth, or the string, that comes next."""
         cdef Span found = Span()
         cdef const char *at = self.at
@@ -895,7 +887,7 @@ cdef class Scanner:
         cdef Py_ssize_t most = min(self.max_depth - depth + 1, DEPTH), n_commas = -1
         cdef bint is_string = at[0] == c'"'
         if most < 1 and not is_string:
-            raise self.too_deep(pointer)
+            raise self.too_deep(place)
         with nogil:
             if is_string:
                 n_commas = 0
@@ -907,10 +899,10 @@ cdef class Scanner:
             raise unreadable(f"the {kind} at byte {at - self.start} is not closed")
         if n_commas < 0:
             if stop[0] == c"{":
-                raise refused(pointer, "an object is in a list of numbers")
-            raise self.too_deep(pointer)
+                raise refused(pointer_to(place), "an object is in a list of numbers")
+            raise self.too_deep(place)
         found.text = self.text
-        found.pointer, found.is_string = pointer, is_string
+        found.pointer, found.is_string = pointer_to(place), is_string
         found.start, found.end = at - self.start, stop - self.start
         found.count = n_commas + 1
         self.at = stop
@@ -918,9 +910,19 @@ cdef class Scanner:
         self.stop = min(self.end, self.stop + (stop - at))
         return found
 
-    cdef object too_deep(self, str pointer):
+    cdef object too_deep(self, object place):
         """Return the problem of too many lists and objects within each other."""
-        return over_limit(pointer, "nesting", self.max_depth + 1, "max_depth", self.max_depth)
+        pointer, most = pointer_to(place), self.max_depth
+        return over_limit(pointer, "nesting", most + 1, "max_depth", most)
+
+
+cdef str pointer_to(object place):
+    """Return a place as a JSON Pointer."""
+    pointer = ""
+    while place is not None:
+        place, key = place
+        pointer = f"/{escape(key) if isinstance(key, str) else key}{pointer}"
+    return pointer
 
 
 def escape(name):
@@ -1161,10 +1163,43 @@ def write(array):
     bytes
         The text: of floats the shortest that reads back as the same float of that type.
     """
-    width = LENGTHS[checked(array.dtype, "array").name]
+    _, writer, width = kind_of(array.dtype, "array")
     shape = array.shape
     if 0 in shape:
         shape = shape[:shape.index(0) + 1]  # what is in no list has no text
-    cdef Py_ssize_t n_lists = sum(math.prod(shape[:axis]) for axis in range(len(shape)))
-    cdef Py_ssize_t bound = math.prod(shape) * width + 3 * n_lists + SLACK
-    return write_from(np.ascontiguousarray(array).reshape(-1), shape, bound)
+    n_lists, elements = 0, 1
+    for size in shape:
+        n_lists += elements
+        elements *= size
+    bound = elements * width + 3 * n_lists + SLACK
+    return writer(np.ascontiguousarray(array).reshape(-1), shape, bound)
+
+
+# -------------------------------------------------------------------------------------- dtypes
+
+#: What reads and writes numbers of a dtype, since finding it by the array at hand would take longer
+#: than a few numbers; and the characters that one takes at most, a comma included.
+KINDS = {
+    np.dtype(name): (read_into[c_name], write_from[c_name], length)
+    for name, c_name, length in (
+        ("float32", "float", 20),
+        ("float64", "double", 28),
+        ("int8", "int8_t", 5),
+        ("int16", "int16_t", 7),
+        ("int32", "int32_t", 12),
+        ("int64", "int64_t", 21),
+        ("uint8", "uint8_t", 4),
+        ("uint16", "uint16_t", 6),
+        ("uint32", "uint32_t", 11),
+        ("uint64", "uint64_t", 21),
+    )
+}
+
+
+def kind_of(dtype, name):
+    """Return the entry of `KINDS` of a dtype."""
+    try:
+        return KINDS[dtype]
+    except KeyError:
+        known = ", ".join(map(str, KINDS))
+        raise TypeError(f"{name}: {dtype} is not one of {known}") from None

@@ -21,6 +21,7 @@ import numpy as np
 from starlette.types import Receive
 
 from poolgrad_service.errors import Problem, busy, too_large
+from poolgrad_service.patience import within
 from poolgrad_service.settings import Settings
 
 __all__ = ["Lease", "Memory", "Work", "read_body"]
@@ -41,7 +42,7 @@ class Memory:
         self.limit = limit
         self.used = 0
         # Bodies are counted on the event loop, replies on the workers.
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def lease(self) -> Lease:
         """Return a lease of no bytes yet."""
@@ -50,13 +51,6 @@ class Memory:
     def has_room(self, n_bytes: int) -> bool:
         """Return whether so many bytes could be had now."""
         return self.used + n_bytes <= self.limit
-
-    def _add(self, n_bytes: int, *, force: bool = False) -> bool:
-        with self._lock:
-            if n_bytes > 0 and not force and not self.has_room(n_bytes):
-                return False
-            self.used += n_bytes
-            return True
 
 
 class Lease:
@@ -68,13 +62,18 @@ class Lease:
 
     def grow(self, n_bytes: int) -> None:
         """Hold so many bytes more, or raise the `Problem` of a busy service."""
-        if not self._memory._add(n_bytes):
-            raise busy("too many bytes of other requests are held (max_inflight_bytes)")
+        memory = self._memory
+        with memory.lock:
+            if n_bytes and not memory.has_room(n_bytes):
+                raise busy("too many bytes of other requests are held (max_inflight_bytes)")
+            memory.used += n_bytes
         self._held += n_bytes
 
     def settle(self, n_bytes: int) -> None:
         """Hold exactly so many bytes: what was estimated is now known."""
-        self._memory._add(n_bytes - self._held, force=True)
+        memory = self._memory
+        with memory.lock:
+            memory.used += n_bytes - self._held
         self._held = n_bytes
 
     def release(self) -> None:
@@ -112,8 +111,7 @@ class Work:
         job: Callable[[], T],
         *,
         timeout: float,
-        done: Callable[[], None],
-        unwanted: Callable[[T], None],
+        unwanted: Callable[[], None],
     ) -> T:
         """Run a job on a thread and return its result.
 
@@ -123,10 +121,8 @@ class Work:
             What to run.
         timeout : float
             Seconds to wait for it, in the queue or at work.
-        done : callable
-            Called once the job holds nothing any more, whether it ran, failed or never began.
         unwanted : callable
-            Called with the result if nobody waits for it any more.
+            Called where no result is returned, once the job has ended or will never begin.
 
         Raises
         ------
@@ -138,7 +134,7 @@ class Work:
             loop = asyncio.get_running_loop()
             future = self._pool.submit(job)
         except BaseException:
-            done()
+            unwanted()
             raise
         self.occupied += 1
 
@@ -146,26 +142,20 @@ class Work:
             def vacate() -> None:
                 self.occupied -= 1
 
-            done()
             try:
                 loop.call_soon_threadsafe(vacate)
             except RuntimeError:
                 self.occupied -= 1  # the loop is closed, and nobody else counts any more
-
-        def discard(finished: Future[T]) -> None:
-            if not finished.cancelled() and finished.exception() is None:
-                unwanted(finished.result())
 
         future.add_done_callback(leave)
         try:
             # Cancelling takes a job that waits out of the queue; one that runs goes on.
             async with asyncio.timeout(timeout):
                 return await asyncio.wrap_future(future)
-        except TimeoutError:
-            future.add_done_callback(discard)
-            raise busy(f"no reply within {timeout:g} seconds (request_timeout)") from None
-        except asyncio.CancelledError:
-            future.add_done_callback(discard)
+        except BaseException as error:
+            future.add_done_callback(lambda finished: unwanted())
+            if isinstance(error, TimeoutError):
+                raise busy(f"no reply within {timeout:g} seconds (request_timeout)") from None
             raise
 
     def close(self) -> None:
@@ -197,7 +187,7 @@ async def read_body(
     lease : Lease
         Grows by the bytes that were read.
     aligned : int
-        The byte of a long body that is put at a multiple of 64, as the first of an array should.
+        The byte of the body at which arrays begin: it is aligned for them, in a long body to 64.
 
     Returns
     -------
@@ -220,39 +210,47 @@ async def read_body(
         expected = int(announced)
     else:
         expected = -1
+    try:
+        return await within(
+            settings.body_timeout, _received(receive, expected, limit, lease, -aligned % 64)
+        )
+    except TimeoutError:
+        raise Problem(
+            408,
+            f"the body did not arrive within {settings.body_timeout:g} seconds (body_timeout)",
+        ) from None
+
+
+async def _received(
+    receive: Receive, expected: int, limit: int, lease: Lease, before: int
+) -> memoryview:
+    """Return a body, which lies behind so many bytes."""
     body: Any = None
-    before = -aligned % 64
     end = before
     try:
-        async with asyncio.timeout(settings.body_timeout):
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] != "http.request":
-                    # Nobody is left to read this.
-                    raise Problem(400, "the connection was closed before the body's end")
-                chunk = message.get("body", b"")
-                more = message.get("more_body", False)
-                if end - before + len(chunk) > limit:
-                    raise too_large(limit)
-                lease.grow(len(chunk))
-                if end == before and not more:
-                    return memoryview(chunk)
-                if body is None:
-                    # Memory that is not touched is not there: bytes take some as they arrive.
-                    body = (
-                        bytearray(before)
-                        if expected < 0
-                        else np.empty(before + expected, np.uint8).data
-                    )
-                body[end : end + len(chunk)] = chunk
-                end += len(chunk)
-    except BaseException as error:
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                # Nobody is left to read this.
+                raise Problem(400, "the connection was closed before the body's end")
+            chunk = message.get("body", b"")
+            more = message.get("more_body", False)
+            if end - before + len(chunk) > limit:
+                raise too_large(limit)
+            lease.grow(len(chunk))
+            if not (end or before or more):
+                return memoryview(chunk)
+            if body is None:
+                # Memory that is not touched is not there: bytes take some as they arrive.
+                body = (
+                    bytearray(before)
+                    if expected < 0
+                    else np.empty(before + expected, np.uint8).data
+                )
+            body[end : end + len(chunk)] = chunk
+            end += len(chunk)
+    except BaseException:
         body = b""  # the error's traceback keeps this frame while the client is answered
-        if isinstance(error, TimeoutError):
-            raise Problem(
-                408,
-                f"the body did not arrive within {settings.body_timeout:g} seconds (body_timeout)",
-            ) from None
         raise
     return memoryview(body)[before:end]

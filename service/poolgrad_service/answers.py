@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poolgrad.errors import PoolgradError
-from poolgrad.plan import plan_for
+from poolgrad.plan import plan_of
 from poolgrad_service.codec import Given, as_indices
 from poolgrad_service.compression import compressed, decompressed
 from poolgrad_service.errors import Problem, busy, over_limit, refused
@@ -46,7 +46,7 @@ Part = bytes | memoryview
 SMALL: Final = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """What a body asks for.
 
@@ -101,18 +101,18 @@ class Times:
     written: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """What is sent back: a body in parts, which are not joined, and what its headers say."""
 
     parts: list[Part]
     media_type: str
     headers: Mapping[str, str]
+    n_bytes: int = field(init=False)
 
-    @property
-    def n_bytes(self) -> int:
-        """The bytes of the body."""
-        return sum(map(len, self.parts))
+    def __post_init__(self) -> None:
+        """Add up the bytes of the body."""
+        self.n_bytes = sum(map(len, self.parts))
 
 
 @dataclass(slots=True)
@@ -261,7 +261,7 @@ def begin(
 def _checked_plan(call: Call, shape: Any, dtype: Any, asked: Asked, given: str) -> Any:
     """Return the plan; an error about its shape names the member that the shape came from."""
     hyperparameters = call.hyperparameters(asked.members)
-    return plan_for(given, call.operation.name, shape, np.dtype(dtype), hyperparameters)
+    return plan_of(given, call.operation.name, shape, np.dtype(dtype), hyperparameters)
 
 
 def _plan(call: Call, wire: Wire, asked: Asked, settings: Settings, times: Times) -> Task:
@@ -281,7 +281,7 @@ def _forward(call: Call, wire: Wire, asked: Asked, settings: Settings, times: Ti
         y, argmax = plan.forward(x.array, return_argmax=True, num_threads=threads)
         return {"y": y, "argmax": argmax}
 
-    results = plan.output_bytes + with_argmax * plan.argmax_bytes
+    results = plan.output_bytes + (plan.argmax_bytes if with_argmax else 0)
     return _within_budget(wire, settings, plan, asked, results, plan.cost, pool, times)
 
 

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
+import random
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping, MutableMapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -33,6 +33,9 @@ logger = logging.getLogger("poolgrad_service")
 #: Request ids that are taken over; others would let a client write into the log.
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
+#: The values of the Content-Length of a request without a body.
+_NONE: Final = [b"0"]
+
 #: Seconds for which the rest of a refused body is read and thrown away.
 LINGER: Final = 2.0
 
@@ -43,6 +46,8 @@ HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
+
+_NAMES: Final = frozenset(name for name, _ in HEADERS)
 
 _DESCRIPTION: Final = """Pooling, forward and backward, on arrays in JSON.
 
@@ -83,20 +88,18 @@ class Frame:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        names = dict(scope["headers"])
-        request_id = os.urandom(16).hex()
-        if b"x-request-id" in names:
-            given = [value for name, value in scope["headers"] if name == b"x-request-id"]
-            if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
-                request_id = given[0].decode()
+        names: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            names.setdefault(name, []).append(value)
+        given = names.get(b"x-request-id", [])
+        known = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
+        request_id = given[0].decode() if known else f"{random.getrandbits(128):032x}"
         head = scope["method"] == "HEAD"
-        inner: MutableMapping[str, Any] = {
-            **scope,
-            "method": "GET" if head else scope["method"],
-            "root_path": self.root_path or scope.get("root_path", ""),
-            "state": {**scope.get("state", {}), "request_id": request_id},
-        }
-        unread = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
+        if head:
+            scope = {**scope, "method": "GET"}
+        scope["root_path"] = self.root_path or scope.get("root_path", "")
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id, "headers": names}
+        unread = b"transfer-encoding" in names or names.get(b"content-length", _NONE) != _NONE
         started = False
 
         async def receiving() -> Message:
@@ -110,10 +113,11 @@ class Frame:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = list(message.get("headers", []))
-                present = {name for name, _ in headers}
-                headers += [(name, value) for name, value in HEADERS if name not in present]
-                headers.append((b"x-request-id", request_id.encode()))
+                own = dict(message["headers"])
+                headers = [*message["headers"], (b"x-request-id", request_id.encode())]
+                headers += (
+                    HEADERS if _NAMES.isdisjoint(own) else [h for h in HEADERS if h[0] not in own]
+                )
                 if unread:
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
@@ -129,7 +133,7 @@ class Frame:
             await send(message)
 
         try:
-            await self.app(inner, receiving, sending)
+            await self.app(scope, receiving, sending)
         except TimeoutError:
             # A client took too long to take its reply; the server closes the connection.
             logger.warning("request %s: the reply was not taken in time", request_id)
@@ -137,7 +141,7 @@ class Frame:
             logger.exception("request %s failed", request_id)
             if started:
                 raise
-            await problem_response(Request(inner), error)(inner, receiving, sending)
+            await problem_response(Request(scope), error)(scope, receiving, sending)
 
 
 _KNOWN: Final[tuple[type[Exception], ...]] = tuple(TABLE)
@@ -149,14 +153,13 @@ class _App(FastAPI):
     FastAPI has their routes too, for its document, for other methods, and under a proxy's path.
     """
 
-    def answer_directly(self, endpoints: Mapping[str, tuple[Endpoint, dict[str, str]]]) -> None:
-        """Take the endpoints of POSTs, by path, each with the path's parameters."""
+    def answer_directly(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Take the endpoints of POSTs, by path."""
 
         async def direct(scope: Scope, receive: Receive, send: Send) -> None:
-            endpoint, scope["path_params"] = endpoints[scope["path"]]
             request = Request(scope, receive, send)
             try:
-                response = await endpoint(request)
+                response = await endpoints[scope["path"]](request)
             except _KNOWN as error:
                 response = problem_response(request, error)
                 # Its frames refer back to it in a circle, and hold the body.
@@ -252,7 +255,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for kind in TABLE:
         app.add_exception_handler(kind, _refuse)
     app.add_middleware(Frame, root_path=settings.root_path)
-    app.answer_directly(
-        {call.path: (endpoint(call), {}) for call in calls()} | v2_routes.direct(app.state.models)
-    )
+    v1 = {call.path: endpoint(call) for call in calls()}
+    app.answer_directly(v1 | v2_routes.endpoints(app.state.models.values()))
     return app

@@ -10,8 +10,9 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, Final
 
@@ -21,8 +22,21 @@ import numpy.typing as npt
 from poolgrad.errors import show
 from poolgrad_service._json import Span, escape, scan, write
 from poolgrad_service.errors import over_limit, refused, unreadable
+from poolgrad_service.tensors import as_bytes, of_bytes
 
-__all__ = ["ARRAYS", "DTYPES", "FORMS", "Given", "as_indices", "decode", "encode", "text_bytes"]
+__all__ = [
+    "ARRAYS",
+    "DTYPES",
+    "FORMS",
+    "INDEX_DTYPES",
+    "NAMES",
+    "Given",
+    "as_indices",
+    "decode",
+    "encode",
+    "is_shape",
+    "text_bytes",
+]
 
 Array = npt.NDArray[Any]
 
@@ -38,18 +52,25 @@ DTYPES: Final = ("float32", "float64")
 #: The dtypes of an argmax.
 INDEX_DTYPES: Final = ("uint8", "int32")
 
+#: NumPy makes a dtype's name anew each time.
+NAMES: Final = {np.dtype(name): name for name in (*DTYPES, *INDEX_DTYPES)}
+
 _SPANS: Final = frozenset({*ARRAYS, "data", "base64"})
+
+#: The members of an object that is an array.
+_MEMBERS: Final = {"shape", "dtype", "data", "base64"}
 
 _LONGEST: Final = {np.dtype("float32"): 20, np.dtype("float64"): 28}
 
-_text: Final = json.JSONEncoder(separators=(",", ":")).encode
+#: Shapes and names are the same again and again, and it takes long to begin.
+_text: Final = lru_cache(256, typed=True)(json.JSONEncoder(separators=(",", ":")).encode)
 
 #: Bytes of an array that base64 is made of, or made into, at a time: about 0.1 ms with the
 #: interpreter's lock. Only the last such piece has padding.
 PIECE: Final = 192 * 1024
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Given:
     """An array as a body gave it.
 
@@ -148,7 +169,7 @@ class _Reader:
 
     def described(self, name: str, members: dict[str, Any]) -> Given:
         """Return the array of an object."""
-        for key in members.keys() - {"shape", "dtype", "data", "base64"}:
+        for key in members.keys() - _MEMBERS:
             raise refused(
                 f"/{name}/{escape(key)}",
                 f"{name}: unknown member {show(key)}; an array has shape, dtype and either data or "
@@ -157,16 +178,17 @@ class _Reader:
         for key in ("shape", "dtype"):
             if key not in members:
                 raise refused(f"/{name}", f"{name}: {key} is missing")
-        kinds = [key for key in members if key in ("data", "base64")]
-        if not kinds:
+        is_string = "base64" in members
+        kind = "base64" if is_string else "data"
+        if kind not in members:
             raise refused(f"/{name}", f"{name}: data or base64 is missing")
-        if len(kinds) > 1:
-            raise refused(f"/{name}/{kinds[1]}", f"{name}: data and base64 exclude each other")
-        span = members[kinds[0]]
-        is_string = kinds[0] == "base64"
+        if len(members) > 3:
+            second = [key for key in members if key in ("data", "base64")][1]
+            raise refused(f"/{name}/{second}", f"{name}: data and base64 exclude each other")
+        span = members[kind]
         if not isinstance(span, Span) or span.is_string != is_string:
             needed = "a string" if is_string else "a list of numbers"
-            raise refused(f"/{name}/{kinds[0]}", f"{name}: {kinds[0]}: {needed} is needed")
+            raise refused(f"/{name}/{kind}", f"{name}: {kind}: {needed} is needed")
         dtype = self.known(name, members["dtype"])
         shape = self.shape(name, members["shape"])
         size = prod(shape)
@@ -199,12 +221,10 @@ class _Reader:
             )
         return np.dtype(str(dtype))
 
-    def shape(self, name: str, shape: object) -> tuple[int, ...]:
+    def shape(self, name: str, shape: Any) -> tuple[int, ...]:
         """Check an object's shape."""
         pointer = f"/{name}/shape"
-        if not isinstance(shape, list) or not all(
-            type(size) is int and size >= 0 for size in shape
-        ):
+        if not is_shape(shape):
             raise refused(
                 pointer, f"{name}: shape {show(shape)} is not a list of integers of at least 0"
             )
@@ -215,11 +235,16 @@ class _Reader:
                 "(max_depth)",
             )
         # Also where one size is 0 the others have to be such that an array of them can be.
-        if prod(max(size, 1) for size in shape) > 2**57:
+        if prod(filter(None, shape)) > 2**57:
             if 0 in shape:
                 raise refused(pointer, f"{name}: shape {show(shape)} is too large for an array")
             self.count(pointer, name, prod(shape))
         return tuple(shape)
+
+
+def is_shape(value: object) -> bool:
+    """Return whether a value is a list of integers of at least 0."""
+    return isinstance(value, list) and {*map(type, value)} <= {int} and min(value, default=0) >= 0
 
 
 def _from_base64(name: str, span: Span, dtype: np.dtype[Any], size: int) -> Array:
@@ -255,7 +280,7 @@ def _from_base64(name: str, span: Span, dtype: np.dtype[Any], size: int) -> Arra
                 "that are not 0)",
             )
         found[start:stop] = np.frombuffer(data, np.uint8)
-    return found.view(dtype.newbyteorder("<")).astype(dtype, copy=False)
+    return of_bytes(found, 0, dtype, (size,))
 
 
 def _unescaped(text: bytes) -> bytes:
@@ -325,14 +350,14 @@ def encode(members: Mapping[str, Any], form: str) -> list[bytes]:
         If an array has no elements and `form` is ``"nested"``.
     """
     parts: list[bytes] = []
-    separator = b"{"
+    separator = "{"
     for name, value in members.items():
-        parts.append(b'%b"%b":' % (separator, name.encode()))
+        head = f'{separator}"{name}":'
         if isinstance(value, np.ndarray):
-            parts.extend(_written(value, form))
+            parts += [head.encode(), *_written(value, form)]
         else:
-            parts.append(_text(value).encode())
-        separator = b","
+            parts.append((head + _text(value)).encode())
+        separator = ","
     parts.append(b"}")
     return parts
 
@@ -345,7 +370,7 @@ def text_bytes(dtype: np.dtype[Any], elements: int, form: str) -> int:
     return elements * _LONGEST.get(dtype, 8)
 
 
-def _written(array: Array, form: str) -> Iterator[bytes]:
+def _written(array: Array, form: str) -> list[bytes]:
     if form == "nested":
         if not array.size:
             raise refused(
@@ -353,21 +378,11 @@ def _written(array: Array, form: str) -> Iterator[bytes]:
                 f"encoding: nested lists cannot tell the shape {show(array.shape)} of an array "
                 'without elements; ask for "flat" or "base64"',
             )
-        yield write(array)
-        return
-    shape = _text(array.shape).encode()
-    yield b'{"shape":%b,"dtype":"%b","%b":' % (
-        shape,
-        array.dtype.name.encode(),
-        b"data" if form == "flat" else b"base64",
-    )
+        return [write(array)]
+    key = "data" if form == "flat" else "base64"
+    head = f'{{"shape":{_text(array.shape)},"dtype":"{NAMES[array.dtype]}","{key}":'.encode()
     if form == "flat":
-        yield write(array.reshape(-1))
-    else:
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        raw = little.reshape(-1).view(np.uint8).data
-        yield b'"'
-        for start in range(0, len(raw), PIECE):
-            yield binascii.b2a_base64(raw[start : start + PIECE], newline=False)
-        yield b'"'
-    yield b"}"
+        return [head, write(array.reshape(-1)), b"}"]
+    raw = as_bytes(array)
+    pieces = (raw[start : start + PIECE] for start in range(0, len(raw), PIECE))
+    return [head, b'"', *(binascii.b2a_base64(piece, newline=False) for piece in pieces), b'"}']

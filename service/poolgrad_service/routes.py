@@ -218,7 +218,10 @@ def endpoint(call: Call) -> Endpoint:
 
 def _content_type(request: Request, known: list[str]) -> str:
     """Return the media type of a body, or raise the problem of one that is not known."""
-    found, *parameters = header(request, b"content-type").split(";")
+    given = header(request, b"content-type")
+    if given in known:
+        return given
+    found, *parameters = given.split(";")
     kind = found.strip().lower()
     headers = {"Accept": ", ".join(known)}
     if kind not in known:

@@ -181,7 +181,7 @@ class Call:
     operation: Operation
     action: str
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The route's path."""
         return f"/v1/{self.operation.name}/{self.action}"
@@ -267,7 +267,7 @@ class Call:
             name = self.arrays[0]
             errors.append((f"/{name}", f"{name}: the array is missing"))
         try:
-            checked = self.model.model_validate(known)
+            checked = self.model.__pydantic_validator__.validate_python(known)
         except ValidationError as error:
             for item in error.errors(include_url=False):
                 name = str(item["loc"][0])
@@ -305,12 +305,12 @@ class Call:
         known = ", ".join([*self.arrays, *self.model.model_fields])
         return f"{show(name)[1:-1]}: unknown member; {self.path} takes {known}"
 
-    def hyperparameters(self, members: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the operation's own among the checked members, lists as tuples.
+    def hyperparameters(self, members: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the operation's own among the checked members, in its order, lists as tuples.
 
         The library keeps the plans of what is hashable.
         """
-        return {name: _as_tuple(members[name]) for name in self.operation.parameters}
+        return tuple([_as_tuple(members[name]) for name in self.operation.parameters])
 
     def body_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the body."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +17,7 @@ from poolgrad_service.admission import Lease, Memory, Work, read_body
 from poolgrad_service.answers import SMALL, Times, Wire
 from poolgrad_service.compression import CODINGS, wanted
 from poolgrad_service.errors import Problem, busy
+from poolgrad_service.patience import within
 from poolgrad_service.schemas import Call
 from poolgrad_service.settings import Settings
 
@@ -87,7 +88,7 @@ class Service:
     #: Set when the process was told to stop.
     draining: bool = False
     #: By path of the call; only the event loop's thread changes them.
-    counts: dict[str, Counts] = field(default_factory=dict)
+    counts: defaultdict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
 
     def __post_init__(self) -> None:
         """Begin to count."""
@@ -101,7 +102,7 @@ class Service:
 
     def counts_of(self, call: Call) -> Counts:
         """Return the counts of a call."""
-        return self.counts.setdefault(call.path, Counts())
+        return self.counts[call.path]
 
 
 async def respond(request: Request, call: Call, wire: Wire, aligned: int = 0) -> Response:
@@ -125,8 +126,7 @@ async def respond(request: Request, call: Call, wire: Wire, aligned: int = 0) ->
     announced = header(request, b"content-length")
     if not announced.isdigit() or len(announced) > 5 or int(announced) > SMALL:
         work.check_room()  # rather now than after a long body
-    lease, reply_lease = service.memory.lease(), service.memory.lease()
-    counts = service.counts_of(call)
+    lease, counts = service.memory.lease(), service.counts_of(call)
     try:
         body = await read_body(announced, request.receive, settings, service.memory, lease, aligned)
     except BaseException:
@@ -136,44 +136,30 @@ async def respond(request: Request, call: Call, wire: Wire, aligned: int = 0) ->
     task: answers.Task | None = None
 
     def job() -> answers.Reply:
-        try:
-            ready = task or answers.begin(call, wire, body, settings, times, coding, lease.grow)
-            reply = ready.finish(reply_lease.grow, reply_coding)
-        except BaseException:
-            reply_lease.release()
-            raise
-        reply_lease.settle(reply.n_bytes)
+        ready = task or answers.begin(call, wire, body, settings, times, coding, lease.grow)
+        reply = ready.finish(lease.grow, reply_coding)
+        lease.settle(reply.n_bytes)
         return reply
 
+    reply: answers.Reply | None = None
     try:
-        reply: answers.Reply | None = None
         if wire.text(body) <= SMALL and len(body) <= LIGHT and coding is None:
-            release = True
             try:
                 task = answers.begin(call, wire, body, settings, times)
-                if (
-                    task.room <= SMALL
-                    and max(task.results, task.cost) <= LIGHT
-                    and not reply_coding
-                ):
+                light = task.room <= SMALL and max(task.results, task.cost) <= LIGHT
+                if light and not reply_coding:
                     reply = job()
-                else:
-                    release = False
-            finally:
-                if release:
-                    lease.release()
+            except BaseException:
+                lease.release()
+                raise
         if reply is None:
-            reply = await work.run(
-                job,
-                timeout=settings.request_timeout,
-                done=lease.release,
-                unwanted=lambda reply: reply_lease.release(),
-            )
+            timeout = settings.request_timeout
+            reply = await work.run(job, timeout=timeout, unwanted=lease.release)
     except BaseException:
         counts.add_failure(times)
         raise
     counts.add(times)
-    return _Sent(reply, reply_lease, settings.reply_timeout)
+    return _Sent(reply, lease, settings.reply_timeout)
 
 
 class _Sent(Response):
@@ -188,46 +174,46 @@ class _Sent(Response):
         self.n_bytes = reply.n_bytes
         self.lease = lease
         self.timeout = timeout
-        headers = {
-            "content-type": reply.media_type,
-            "content-length": str(self.n_bytes),
-            "vary": "Accept, Accept-Encoding",
-            **reply.headers,
-        }
         self.raw_headers = [
-            (name.lower().encode(), value.encode()) for name, value in headers.items()
+            (b"content-type", reply.media_type.encode()),
+            (b"content-length", b"%d" % self.n_bytes),
+            (b"vary", b"Accept, Accept-Encoding"),
+            *((name.lower().encode(), value.encode()) for name, value in reply.headers.items()),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the parts within the time."""
+        try:
+            await within(self.timeout, self._send(send))
+        finally:
+            self.parts.clear()
+            self.lease.release()
+
+    async def _send(self, send: Send) -> None:
         """Send the parts, waiting for the client after each."""
         parts = self.parts
         small = self.n_bytes <= SMALL
         if small:
             parts[:] = [b"".join(parts)]
         last = parts.pop()
-        try:
-            async with asyncio.timeout(self.timeout):
-                await send(
-                    {
-                        "type": "http.response.start",
-                        "status": self.status_code,
-                        "headers": self.raw_headers,
-                    }
-                )
-                for part in parts:
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-                await send({"type": "http.response.body", "body": last, "more_body": not small})
-                if not small:
-                    # This returns when the client has taken all, or nearly.
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            parts.clear()
-            self.lease.release()
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+        for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": last, "more_body": not small})
+        if not small:
+            # This returns when the client has taken all, or nearly.
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def header(request: Request, name: bytes) -> str:
     """Return a header's value, or those of several of its name as one list; else ``""``."""
-    found = [value for key, value in request.scope["headers"] if key == name]
+    found = request.scope["state"]["headers"].get(name)
     return b",".join(found).decode("latin-1") if found else ""
 
 
@@ -252,6 +238,8 @@ def negotiate(accept: str, offers: Sequence[str]) -> str | None:
     str or None
         One of them, or None if all are excluded.
     """
+    if accept in offers:
+        return accept
     if accept in ("", "*/*") or not accept.strip(" ,"):
         return offers[0]
     best: dict[str, tuple[int, float]] = dict.fromkeys(offers, (-1, 0.0))

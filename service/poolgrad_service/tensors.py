@@ -19,7 +19,7 @@ def as_bytes(array: Array) -> memoryview:
     """Return the bytes of an array, uncopied where they are as they should be."""
     if sys.byteorder != "little":
         array = array.astype(array.dtype.newbyteorder("<"))
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    return array.reshape(-1).view(np.uint8).data
 
 
 def of_bytes(buffer: Any, at: int, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from poolgrad.errors import show
 from poolgrad_service import npy
 from poolgrad_service.answers import Asked, Body, Part
-from poolgrad_service.codec import DTYPES, Given, decode, encode, text_bytes
+from poolgrad_service.codec import NAMES, Given, decode, encode, text_bytes
 from poolgrad_service.errors import Problem, problem_of, refused
 from poolgrad_service.parameters import from_text
 from poolgrad_service.schemas import Call
@@ -22,10 +22,6 @@ from poolgrad_service.tensors import as_bytes
 __all__ = ["V1"]
 
 Array = npt.NDArray[Any]
-
-
-#: NumPy makes a dtype's name anew each time.
-_NAMES: Final = {np.dtype(name): name for name in DTYPES}
 
 
 class V1:
@@ -62,7 +58,7 @@ class V1:
             fields = _of_query(self.query)
             name = call.arrays[0]
             array = npy.parsed(body, name, settings.max_elements)
-            if fields.get("dtype", array.dtype.name) != array.dtype.name:
+            if "dtype" in fields and fields["dtype"] != array.dtype.name:
                 raise refused("", f"dtype: {show(fields['dtype'])}, but {name} is {array.dtype}")
             arrays = {name: Given(array, "flat")}
         else:
@@ -99,7 +95,7 @@ class V1:
         if self.wanted == npy.MEDIA_TYPE:
             (array,) = results.values()
             return [npy.header(array), as_bytes(array)], self.wanted, {}
-        members: dict[str, Any] = {**results}
+        members: dict[str, Any]
         if not results:
             members = {
                 "op": plan.op,
@@ -116,8 +112,8 @@ class V1:
             }
         else:
             shape = plan.input_shape if "dx" in results else plan.output_shape
-            members |= {"shape": shape, "dtype": _NAMES[plan.dtype]}
-        return [*encode(members, self.form)], self.wanted, {}
+            members = {"shape": shape, "dtype": NAMES[plan.dtype]}
+        return [*encode({**results, **members}, self.form)], self.wanted, {}
 
     def told(self, error: Exception) -> Problem:
         """Return an error's problem, with pointers only into a body that is JSON."""

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from poolgrad.errors import show
 from poolgrad_service._json import Span, scan, write
 from poolgrad_service.answers import Asked, Body, Part
-from poolgrad_service.codec import Given, text_bytes
+from poolgrad_service.codec import Given, is_shape, text_bytes
 from poolgrad_service.errors import Problem, over_limit, problem_of, refused
 from poolgrad_service.parameters import from_text, to_scalar
 from poolgrad_service.schemas import Call
@@ -274,8 +274,9 @@ class V2:
             self.places[name] = place
             dtype = _datatype(tensor.get("datatype"), name, place)
             shape = _shape(tensor.get("shape"), name, place)
-            elements += prod(shape)
-            if name in self.model.integers and prod(shape) > 16:
+            size = prod(shape)
+            elements += size
+            if name in self.model.integers and size > 16:
                 raise refused(f"{place}/shape", f"{name}: shape {show(shape)} is too large")
             if elements > (most := settings.max_elements):
                 raise over_limit(place, f"{name}: elements", elements, "max_elements", most)
@@ -287,24 +288,25 @@ class V2:
                 if found_there is None:
                     raise refused(
                         f"{place}/data",
-                        f"{name}: data is no list of {prod(shape)} numbers, flat or nested as "
+                        f"{name}: data is no list of {size} numbers, flat or nested as "
                         f"{show(shape)}",
                     )
                 array = found_there
             else:
-                size, needed = parameters["binary_data_size"], prod(shape) * dtype.itemsize
-                if size != needed or type(size) is not int:
+                given, needed = parameters["binary_data_size"], size * dtype.itemsize
+                if given != needed or type(given) is not int:
                     raise refused(
                         f"{place}/parameters/binary_data_size",
-                        f"{name}: binary_data_size {show(size)}; shape {show(shape)} of "
+                        f"{name}: binary_data_size {show(given)}; shape {show(shape)} of "
                         f"{_NAMES[dtype]} has {needed} bytes",
                     )
-                if size > (rest := len(body) - at):
+                if needed > (rest := len(body) - at):
                     raise refused(
-                        place, f"{name}: binary_data_size {size}; {rest} bytes are left in the body"
+                        place,
+                        f"{name}: binary_data_size {needed}; {rest} bytes are left in the body",
                     )
                 array = of_bytes(body, at, dtype, shape)
-                at += size
+                at += needed
             found[name] = Given(array, "flat")
         if self.header_length is not None and at < len(body):
             raise refused(
@@ -357,16 +359,17 @@ class V2:
         tensors: list[Part] = []
         for count, (name, binary) in enumerate(self.binary.items()):
             array = results[name]
-            text.append(
+            head = (
                 f'{"," if count else ""}{{"name":"{name}","datatype":"{_NAMES[array.dtype]}",'
-                f'"shape":[{",".join(map(str, array.shape))}],'.encode()
+                f'"shape":[{",".join(map(str, array.shape))}],'
             )
             if binary:
-                text.append(b'"parameters":{"binary_data_size":%d}}' % array.nbytes)
+                head += f'"parameters":{{"binary_data_size":{array.nbytes}}}}}'
+                text.append(head.encode())
                 if array.nbytes:
                     tensors.append(as_bytes(array))
             else:
-                text += [b'"data":', write(array.reshape(-1)), b"}"]
+                text += [f'{head}"data":'.encode(), write(array.reshape(-1)), b"}"]
         text.append(b"]}")
         if not tensors:
             return text, "application/json", {}
@@ -427,11 +430,11 @@ def _datatype(value: Any, name: str, place: str) -> np.dtype[Any]:
 
 
 def _shape(value: Any, name: str, place: str) -> tuple[int, ...]:
-    if not isinstance(value, list) or not all(type(n) is int and n >= 0 for n in value):
+    if not is_shape(value):
         raise refused(
             f"{place}/shape", f"{name}: shape {show(value)} is not a list of integers of at least 0"
         )
-    if len(value) > 8 or prod(max(n, 1) for n in value) > 2**57:
+    if len(value) > 8 or prod(filter(None, value)) > 2**57:
         raise refused(f"{place}/shape", f"{name}: no array can have the shape {show(value)}")
     return tuple(value)
 

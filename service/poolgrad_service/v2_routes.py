@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -17,7 +18,7 @@ from poolgrad_service.schemas import Call
 from poolgrad_service.service import Endpoint, Service, check_accept, check_ready, header, respond
 from poolgrad_service.v2 import V2, VERSION, Model
 
-__all__ = ["models", "router"]
+__all__ = ["endpoints", "models", "router"]
 
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
@@ -33,11 +34,11 @@ def models() -> dict[str, Model]:
     return {model.name: model for model in found}
 
 
-def direct(names: Iterable[str]) -> dict[str, tuple[Endpoint, dict[str, str]]]:
-    """Return the endpoint of each model's inference, by path, with the path's parameters."""
+def endpoints(models: Iterable[Model]) -> dict[str, Endpoint]:
+    """Return the endpoint of each model's inference, by path."""
     return {
-        f"/v2/models/{name}{version}/infer": (_infer, {"model": name})
-        for name in names
+        f"/v2/models/{model.name}{version}/infer": partial(_answered, model)
+        for model in models
         for version in ("", f"/versions/{VERSION}")
     }
 
@@ -53,9 +54,7 @@ def _model(request: Request) -> Model:
     return found[name]
 
 
-async def _infer(request: Request) -> Response:
-    """Run a model: pool x, or return a gradient."""
-    model = _model(request)
+async def _answered(model: Model, request: Request) -> Response:
     check_accept(request, _JSON, _BINARY)
     given = header(request, b"inference-header-content-length")
     if not given:
@@ -64,6 +63,11 @@ async def _infer(request: Request) -> Response:
         raise Problem(400, "Inference-Header-Content-Length is no number of bytes")
     length = int(given)
     return await respond(request, model.call, V2(model, length), aligned=length)
+
+
+async def _infer(request: Request) -> Response:
+    """Run a model: pool x, or return a gradient."""
+    return await _answered(_model(request), request)
 
 
 async def _server(request: Request) -> Response:

@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 import tracemalloc
+from itertools import pairwise
 
 import httpx
+import numpy as np
 import pytest
 
 import poolgrad
@@ -178,6 +180,26 @@ def test_a_body_that_is_not_read_to_its_end_is_not_kept():
     with pytest.raises(Problem) as caught:
         asyncio.run(read_body("", receive, settings, memory, memory.lease()))
     assert caught.traceback[-1].frame.f_locals["body"] == b""
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("aligned", [0, 1, 63, 64, 100])
+def test_the_arrays_of_a_body_are_aligned(aligned, pieces):
+    text = bytes(range(200))
+    cuts = [*range(0, 200, 200 // pieces), 200]
+    messages = iter(
+        {"type": "http.request", "body": text[a:b], "more_body": b < 200} for a, b in pairwise(cuts)
+    )
+
+    async def receive():
+        return next(messages)
+
+    memory = Memory(1000)
+    body = asyncio.run(
+        read_body("200", receive, Settings(), memory, memory.lease(), aligned=aligned)
+    )
+    assert body == text
+    assert np.frombuffer(body, "f8", 10, aligned).flags.aligned
 
 
 # ------------------------------------------------------------------------------------- body bytes
