@@ -11,8 +11,9 @@ a) Arrays are rows of cells of C neighbouring elements, in planes and volumes: (
    one: the gradient of a sum is a sum whose windows are the transposed ones.
 b) One primitive does all arithmetic: `box` reduces a box of vectors to one vector, in registers.
    What is a vector depends on the row: the channels of a cell; a whole run of neighbouring cells
-   where windows move by one cell; or, with few channels, as many windows as there would be if
-   they did, of which every so many-th is kept.
+   where windows move by one cell; with one channel, neighbouring windows whose taps are sorted
+   in registers (`apart`); or, with few channels, as many windows as there would be if they moved
+   by one cell, of which every so many-th is kept.
 c) Small windows are boxes as they are. Larger ones, which share most of their taps, are reduced
    along the width first, to rows that the workspace keeps, then along height and depth. Much
    larger ones are put together from windows of 4, 16, ... taps along the width (`ladder`), and
@@ -27,7 +28,8 @@ e) Results are cut into tiles that threads take from a common counter. A tile's 
    neither on the number of threads, nor on the tiles, nor on the instruction set.
 f) The gradient of a maximum goes where the argmax points: a cell compares the argmax of the
    windows that cover it, which is a reduction too (`ROUTE_BYTES`, `ROUTE_INTS`), or, where these
-   are many, each window adds to its cell (`scatter`). Both add in the same order.
+   are many or the channels few, each window adds to its cell (`scatter`). Both add in the same
+   order. Where each cell is under one window at most, it may just be written (`route_pairs`).
 
 Nothing here checks, allocates or raises: `plan` has compared every shape before.
 """
@@ -1673,7 +1675,8 @@ cdef bint slide(
 
     Blocks of as many rows as a window has follow each other, from the first window of all on. A
     window is the tail of a block and the head of the next one, which are both kept up to date
-    row by row: van Herk's algorithm.
+    row by row: van Herk's algorithm. Where a tail was, that is no longer needed, the next block's
+    row of the same number is kept.
     """
     cdef const Py_ssize_t *taps = program + program[AXES + AXIS_FIELDS + TAPS_AT]
     cdef Py_ssize_t rows = taps[TAPS], every = taps[ADVANCE], base = taps[BASE]
@@ -1684,12 +1687,10 @@ cdef bint slide(
     cdef Py_ssize_t block = h * every // rows * rows   # where the tails' block starts
     cdef Py_ssize_t front = h * every - block, i
     cdef real *tails = space.work
-    cdef real *heads = tails + rows * length
-    cdef real *head = heads + rows * length
+    cdef real *head = tails + rows * length
     cdef real *other = head + length
     cdef bits *tails_places = space.carry
-    cdef bits *heads_places = tails_places + rows * length
-    cdef bits *head_places = heads_places + rows * length
+    cdef bits *head_places = tails_places + rows * length
     cdef bits *other_places = head_places + length
     cdef Box b
     for i in range(rows - 1, front - 1, -1):
@@ -1727,23 +1728,21 @@ cdef bint slide(
                 if h == tile.high[1]:
                     return True
             if not reduced_row(kind, program, x, tile, plane, d, base + block + rows + i, n, space,
-                               heads + i * length, heads_places + i * length):
+                               tails + i * length, tails_places + i * length):
                 return False
             b = line_of(1, 0)
             if i == 0:
-                b.carried = heads_places if kind == ARGMAX else NULL
-                box(kind, False, heads, &b, length, head, head_places)
+                b.carried = tails_places if kind == ARGMAX else NULL
+                box(kind, False, tails, &b, length, head, head_places)
             else:
                 b.carried = head_places if kind == ARGMAX else NULL
-                b.tail = heads + i * length
-                b.tail_carried = heads_places + i * length
+                b.tail = tails + i * length
+                b.tail_carried = tails_places + i * length
                 b.tail_place = i * weight
                 box(kind, False, head, &b, length, other, other_places)
                 head, other = other, head
                 head_places, other_places = other_places, head_places
         block += rows
-        tails, heads = heads, tails
-        tails_places, heads_places = heads_places, tails_places
 
 
 cdef bint reduced_row(
@@ -2000,7 +1999,7 @@ cdef void reduce_tile(
 ) noexcept nogil:
     """Make the results of a tile."""
     cdef const Py_ssize_t *taps = program + program[AXES + AXIS_FIELDS + TAPS_AT]
-    cdef Py_ssize_t plane, at, deep = tile.high[0], high = tile.high[1]
+    cdef Py_ssize_t plane, at, deep = tile.high[0], high = tile.high[1], wide = tile.high[2]
     cdef Tile piece
     cdef Target there
     for plane in range(tile.plane, tile.plane + tile.planes):
@@ -2009,21 +2008,27 @@ cdef void reduce_tile(
             continue
         piece, there = tile[0], target[0]
         if program[SLIDE]:
-            # The workspace has room for the rows of as many windows as a block has.
+            # The workspace has room for the rows of one window and two more; so, of half the
+            # width, for those of as many windows as a block has.
             deep = 1
-            high = max(1, taps[TAPS] // taps[ADVANCE])
+            wide = (tile.high[2] - tile.low[2]) // 2
+            high = max(1, taps[TAPS] // taps[ADVANCE]) if wide else 1
+            wide = max(1, wide)
         piece.high[0] = tile.low[0]
         while next_piece(tile, 0, deep, &piece):
             piece.high[1] = tile.low[1]
             while next_piece(tile, 1, high, &piece):
-                at = (
-                    (piece.low[0] - tile.low[0]) * target.depth
-                    + (piece.low[1] - tile.low[1]) * target.height
-                )
-                there.y = row_in(target, at)
-                there.argmax = <index *>target.argmax + at
-                set_up(program, &piece, True, False, space)
-                reduce_plane(kind, True, program, x, &piece, &there, plane, space, argmax)
+                piece.high[2] = tile.low[2]
+                while next_piece(tile, 2, wide, &piece):
+                    at = (
+                        (piece.low[0] - tile.low[0]) * target.depth
+                        + (piece.low[1] - tile.low[1]) * target.height
+                        + (piece.low[2] - tile.low[2]) * target.cell
+                    )
+                    there.y = row_in(target, at)
+                    there.argmax = <index *>target.argmax + at
+                    set_up(program, &piece, True, False, space)
+                    reduce_plane(kind, True, program, x, &piece, &there, plane, space, argmax)
 
 
 cdef inline void part_of(
@@ -2883,27 +2888,58 @@ cdef inline bint below(const index *argmax, Py_ssize_t n, unsigned int taps) noe
 
 
 cdef inline bint all_taps(
-    const index *argmax, Py_ssize_t n, const Py_ssize_t *box, const Window *at
+    const index *argmax, Py_ssize_t n, const Py_ssize_t *box, const Window *at,
+    const int *first, const int *count
 ) noexcept nogil:
-    """Whether each value below 2**16 is none or a tap of a clipped window."""
+    """Whether each value below 2**16 is none or a tap of a clipped window.
+
+    Of the same window; or, with the first taps and the numbers of taps along the width of each, of
+    windows of a row.
+    """
     cdef Py_ssize_t i
-    cdef int bad = 0, place, row, d, h, w
+    cdef int bad = 0, place, row, d, h, w, front = <int>at[2].first, many = <int>at[2].count
     cdef int across = <int>box[2], down = <int>box[1]
     # Half a tap more keeps quotients clear of whole numbers by more than they are rounded.
     cdef float by_across = <float>1 / across, by_down = <float>1 / down
     for i in range(n):
+        if first != NULL:
+            front, many = first[i], count[i]
         place = argmax[i]
         row = <int>((place + <float>0.5) * by_across)
         d = <int>((row + <float>0.5) * by_down)
-        w = place - row * across - <int>at[2].first
+        w = place - row * across - front
         h = row - d * down - <int>at[1].first
         d -= <int>at[0].first
         bad |= (argmax[i] != <index>-1) & (
-            (<unsigned int>w >= <unsigned int>at[2].count)
+            (<unsigned int>w >= <unsigned int>many)
             | (<unsigned int>h >= <unsigned int>at[1].count)
             | (<unsigned int>d >= <unsigned int>at[0].count)
         )
     return not bad
+
+
+cdef bint all_rows(
+    const index *argmax, Py_ssize_t planes, const Py_ssize_t **taps, const Py_ssize_t *box
+) noexcept nogil:
+    """As `all_planes`, row by row, for windows of up to 2**16 taps."""
+    cdef Py_ssize_t width = taps[2][WINDOWS], n, d, h, w
+    cdef Window[3] at
+    cdef bint good = True
+    cdef int *first = <int *>malloc(2 * width * sizeof(int))
+    if first == NULL:
+        return False
+    for w in range(width):
+        at[2] = clip(taps[2], w)
+        first[w], first[width + w] = <int>at[2].first, <int>at[2].count
+    for n in range(planes):
+        for d in range(taps[0][WINDOWS]):
+            at[0] = clip(taps[0], d)
+            for h in range(taps[1][WINDOWS]):
+                at[1] = clip(taps[1], h)
+                good = good and all_taps(argmax, width, box, at, first, first + width)
+                argmax += width
+    free(first)
+    return good
 
 
 cdef enum:
@@ -2952,15 +2988,17 @@ cdef bint all_planes(
 ) noexcept nogil:
     """Whether all values, each a tap of the box or none, are right, in planes of one channel.
 
-    False also if that would take too large a table.
+    False also if they cannot be looked at that fast.
     """
     cdef Py_ssize_t row = box[0] * box[1] * box[2] + 1, n, i
     cdef Py_ssize_t many = write_clipped(taps, box, NULL, NULL)
     cdef int *clipped
     cdef char *right
     cdef char good = 1
-    if many == 0 or many * row > MOST_RIGHT:
-        return many == 0
+    if many == 0:
+        return True
+    if many * row > MOST_RIGHT:
+        return row <= 65536 and all_rows(argmax, planes, taps, box)
     clipped = <int *>malloc(many * (sizeof(int) + row))
     if clipped == NULL:
         return False
@@ -3022,7 +3060,7 @@ def first_bad(
                             w = last + 1
                             continue
                         if not good or limit > 65536 or not all_taps(
-                            &argmax[cell], channels, box, at
+                            &argmax[cell], channels, box, at, NULL, NULL
                         ):
                             for c in range(cell, cell + channels):
                                 if argmax[c] != <index>-1 and not is_tap(argmax[c], box, at):

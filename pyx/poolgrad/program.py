@@ -219,7 +219,7 @@ def program(
         stage = rows * columns if copied and not scatter else 0
         work = 0
         if slide:
-            work = (2 * height.taps + 2) * (-(-out // 16) * 16)
+            work = (height.taps + 2) * (-(-out // 16) * 16)
         elif separable:
             work = deep * high * out
         line = 0 if scatter else max(out, columns if ladder else 0)
@@ -247,7 +247,7 @@ def program(
     cell = sizes[4] * itemsize
     if slide:
         cut(3, max(4 * width.taps, 512 // cell, 1), MOST_BYTES)
-        cut(4, 64, MOST_BYTES)
+        cut(4, 32, MOST_BYTES)
         cut(3, 1, MOST_BYTES)
         cut(4, 16, MOST_BYTES)
     elif scatter and task == "search":

@@ -171,6 +171,11 @@ MIDDLE = [
     ((1, 20, 21, 8), 2, {}),
     ((1, 48, 48, 2), 48, {}),
     ((1, 9, 14, 15, 4), 3, {"stride": 2, "padding": 1}),
+    # Windows in pairs: all cells covered, or not all; and of a large argmax, row by row.
+    ((3, 22, 50, 3), 2, {}),
+    ((2, 5, 7, 37, 3), 2, {}),
+    ((2, 23, 70, 3), (1, 2), {"stride": (3, 2)}),
+    ((5, 60, 61, 1), 39, {"stride": 1, "padding": 19}),
 ]
 MIDDLE_IDS = [f"{'x'.join(map(str, shape))}-{str(k).replace(' ', '')}" for shape, k, _ in MIDDLE]
 

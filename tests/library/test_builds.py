@@ -52,17 +52,25 @@ def test_builds_agree_to_the_bit(build, case, threads):
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("channels", builds.CHANNELS)
 @pytest.mark.parametrize(
-    ("kernel_size", "stride"),
-    [((3, 3), (2, 2)), ((2, 33), (1, 1)), ((33, 2), (1, 2)), ((17, 19), (1, 1)), ((24,), (2,))],
-    ids=["small", "wide", "high", "large", "long"],
+    ("kernel_size", "stride", "padding"),
+    [
+        ((3, 3), (2, 2), (1, 1)),
+        ((2, 33), (1, 1), (1, 16)),
+        ((33, 2), (1, 2), (16, 1)),
+        ((17, 19), (1, 1), (8, 9)),
+        ((24,), (2,), (12,)),
+        ((2, 2), (2, 2), (0, 0)),
+        ((4, 5), (4, 3), (0, 1)),
+    ],
+    ids=["small", "wide", "high", "large", "long", "pairs", "apart"],
 )
-def test_builds_agree_on_every_path(build, dtype, layout, channels, kernel_size, stride):
+def test_builds_agree_on_every_path(build, dtype, layout, channels, kernel_size, stride, padding):
     case = builds.Case(
-        cells=(41, 37)[: len(kernel_size)],
+        cells=(41, 67)[: len(kernel_size)],
         channels=channels,
         kernel_size=kernel_size,
         stride=stride,
-        padding=tuple(k // 2 for k in kernel_size),
+        padding=padding,
         dilation=(1,) * len(kernel_size),
         output_size=(7, 5)[: len(kernel_size)],
         dtype=dtype,

@@ -97,6 +97,13 @@ MIDDLE = [
     ((1, 17, 19, 16), (1, 5), {"stride": 1}),
     ((1, 9, 14, 15, 4), 3, {"stride": 2, "padding": 1}),
     ((1, 8, 9, 30, 1), (2, 3, 11), {"stride": 1, "padding": "same_lower"}),
+    # Windows apart, of one channel with channels first: in pairs, and further, with few clipped.
+    ((3, 21, 71, 3), 2, {"stride": 2}),
+    ((1, 5, 9, 67, 2), 2, {"stride": 2}),
+    ((1, 40, 90, 2), (3, 4), {"stride": 4}),
+    ((1, 700, 3), 4, {"stride": 4}),
+    ((1, 31, 130, 2), 5, {"stride": 3, "padding": 2}),
+    ((1, 70, 100, 9), 3, {"stride": 2, "padding": 1}),
 ]
 MIDDLE_IDS = [f"{'x'.join(map(str, shape))}-{str(k).replace(' ', '')}" for shape, k, _ in MIDDLE]
 
