@@ -327,6 +327,7 @@ cdef extern from *:
     void poolgrad_prefetch(const void *p) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
 
+from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -2887,6 +2888,33 @@ cdef inline bint below(const index *argmax, Py_ssize_t n, unsigned int taps) noe
     return most <= taps
 
 
+cdef inline bint all_byte_taps(
+    const unsigned char *argmax, Py_ssize_t n, const Py_ssize_t *box, const Window *at,
+    const int *first, const int *count
+) noexcept nogil:
+    """As `all_taps`, in numbers of 16 bits, of which a vector has twice as many."""
+    cdef Py_ssize_t i
+    cdef uint16_t bad = 0, place, row, d, h, w, front, many
+    cdef uint16_t across = <uint16_t>box[2], down = <uint16_t>box[1]
+    # Rounded up, these make no quotient of numbers below 256 wrong.
+    cdef uint16_t by_across = <uint16_t>(65535 // across + 1)
+    cdef uint16_t by_down = <uint16_t>(65535 // down + 1)
+    cdef uint16_t upper = <uint16_t>at[1].first, rows = <uint16_t>at[1].count
+    cdef uint16_t near = <uint16_t>at[0].first, deep = <uint16_t>at[0].count
+    front, many = <uint16_t>at[2].first, <uint16_t>at[2].count
+    for i in range(n):
+        if first != NULL:
+            front, many = <uint16_t>first[i], <uint16_t>count[i]
+        place = argmax[i]
+        row = place if across == 1 else <uint16_t>((<uint32_t>place * by_across) >> 16)
+        d = row if down == 1 else <uint16_t>((<uint32_t>row * by_down) >> 16)
+        w = <uint16_t>(place - row * across - front)
+        h = <uint16_t>(row - d * down - upper)
+        d = <uint16_t>(d - near)
+        bad |= <uint16_t>((place != 255) & ((w >= many) | (h >= rows) | (d >= deep)))
+    return not bad
+
+
 cdef inline bint all_taps(
     const index *argmax, Py_ssize_t n, const Py_ssize_t *box, const Window *at,
     const int *first, const int *count
@@ -2901,21 +2929,24 @@ cdef inline bint all_taps(
     cdef int across = <int>box[2], down = <int>box[1]
     # Half a tap more keeps quotients clear of whole numbers by more than they are rounded.
     cdef float by_across = <float>1 / across, by_down = <float>1 / down
-    for i in range(n):
-        if first != NULL:
-            front, many = first[i], count[i]
-        place = argmax[i]
-        row = <int>((place + <float>0.5) * by_across)
-        d = <int>((row + <float>0.5) * by_down)
-        w = place - row * across - front
-        h = row - d * down - <int>at[1].first
-        d -= <int>at[0].first
-        bad |= (argmax[i] != <index>-1) & (
-            (<unsigned int>w >= <unsigned int>many)
-            | (<unsigned int>h >= <unsigned int>at[1].count)
-            | (<unsigned int>d >= <unsigned int>at[0].count)
-        )
-    return not bad
+    if index is not int:
+        return all_byte_taps(argmax, n, box, at, first, count)
+    else:
+        for i in range(n):
+            if first != NULL:
+                front, many = first[i], count[i]
+            place = argmax[i]
+            row = <int>((place + <float>0.5) * by_across)
+            d = <int>((row + <float>0.5) * by_down)
+            w = place - row * across - front
+            h = row - d * down - <int>at[1].first
+            d -= <int>at[0].first
+            bad |= (argmax[i] != <index>-1) & (
+                (<unsigned int>w >= <unsigned int>many)
+                | (<unsigned int>h >= <unsigned int>at[1].count)
+                | (<unsigned int>d >= <unsigned int>at[0].count)
+            )
+        return not bad
 
 
 cdef bint all_rows(
@@ -2997,7 +3028,7 @@ cdef bint all_planes(
     cdef char good = 1
     if many == 0:
         return True
-    if many * row > MOST_RIGHT:
+    if planes <= 4 or many * row > MOST_RIGHT:
         return row <= 65536 and all_rows(argmax, planes, taps, box)
     clipped = <int *>malloc(many * (sizeof(int) + row))
     if clipped == NULL:
@@ -3042,7 +3073,7 @@ def first_bad(
     with nogil:
         good = below(&argmax[0], argmax.shape[0], <unsigned int>limit)
         cells = taps[0][WINDOWS] * taps[1][WINDOWS] * taps[2][WINDOWS]
-        if good and channels == 1 and planes > 4 and cells < 2147483647:
+        if good and channels == 1 and cells < 2147483647:
             if all_planes(&argmax[0], planes, taps, box, cells):
                 planes = 0  # else the first bad one is looked for
         for n in range(planes):

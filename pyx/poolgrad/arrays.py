@@ -125,9 +125,11 @@ def as_output(
                 f"{name}: it overlaps an input in memory, which would be overwritten while it is "
                 "still read; a separate array is needed"
             )
-    if not usable(out) and any(
-        n > 1 and s == 0 for n, s in zip(out.shape, out.strides, strict=True)
-    ) and out.size:
+    if (
+        not usable(out)
+        and any(n > 1 and s == 0 for n, s in zip(out.shape, out.strides, strict=True))
+        and out.size
+    ):
         raise ParameterError(
             f"{name}: several of its elements share one place in memory (a broadcast array)"
         )

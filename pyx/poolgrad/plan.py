@@ -150,7 +150,9 @@ class Plan:
         """The bytes that one thread needs beside x and the results, forward or backward."""
         if OPERATIONS[self.op].has_argmax:
             return self._program("argmax").workspace_bytes + self._program("search").workspace_bytes
-        return max(self._program("forward").workspace_bytes, self._program("adjoint").workspace_bytes)
+        return max(
+            self._program("forward").workspace_bytes, self._program("adjoint").workspace_bytes
+        )
 
     @cached_property
     def cost(self) -> int:

@@ -28,9 +28,6 @@ Task = Literal["forward", "argmax", "adjoint", "route", "search"]
 #: Bytes of source that a tile aims at, so that what it reads twice is still in the L2 cache.
 TILE_BYTES: Final = 128 * 1024
 
-#: Bytes of an L1 cache, on nearly all CPUs.
-LEVEL_1: Final = 32 * 1024
-
 #: Bytes of workspace that a tile may take before it is made so low that most rows are made twice.
 MOST_BYTES: Final = 384 * 1024
 
@@ -187,7 +184,12 @@ def program(
     padded = padding <= width.size + 64 and (
         ladder
         or task == "search"
-        or (not scatter and channels < NARROW and padding > 0 and (many_clipped or task == "adjoint"))
+        or (
+            not scatter
+            and channels < NARROW
+            and padding > 0
+            and (many_clipped or task == "adjoint")
+        )
     )
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
     copied = padded or task == "adjoint"
@@ -195,10 +197,7 @@ def program(
     # Long vectors of narrow cells reach many elements more often than windows do.
     apart = channels == width.period == 1 and width.advance > 1
     watched = (
-        (channels >= NARROW or apart)
-        and not copied
-        and not separable
-        and visits <= MOST_VISITS
+        (channels >= NARROW or apart) and not copied and not separable and visits <= MOST_VISITS
     )
     # Whether each row is read for one row of results only, and in one pass.
     once = watched and all(s.taps * s.period <= s.advance for s in (depth, height))
@@ -257,11 +256,7 @@ def program(
         for k in range(3):
             while band[k] > 1 and prod(band) * sizes[4] * itemsize > MOST_BYTES:
                 band[k] = (band[k] + 1) // 2
-    elif scatter:
-        # All the cells that a window adds to should stay in the L1 cache.
-        while sizes[4] > 64 and looks * sizes[4] * itemsize > LEVEL_1:
-            sizes[4] = max(64, (sizes[4] + 1) // 2)
-    else:
+    elif not scatter:
         tall = max(1, 2 * (height.taps * height.period // max(1, height.advance) - 1))
         if separable:
             cut(3, max(1, 2048 // cell), TILE_BYTES)
@@ -304,13 +299,15 @@ def program(
         tuple(code),
         (sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]),
         (planes, depth.windows, height.windows, width.windows, max(1, channels)),
-        _cuts(scatter, slide, channels, width),
+        _cuts(scatter, slide, channels, height, width),
         spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 178 + shared,
         together,
     )
 
 
-def _cuts(scatter: bool, slide: bool, channels: int, width: Side) -> tuple[tuple[int, int], ...]:
+def _cuts(
+    scatter: bool, slide: bool, channels: int, height: Side, width: Side
+) -> tuple[tuple[int, int], ...]:
     """Return which sizes of a tile to halve, down to what, to have more tiles for threads."""
     if scatter:
         # Either some channels of a whole plane, or one stretch of memory.
@@ -318,6 +315,6 @@ def _cuts(scatter: bool, slide: bool, channels: int, width: Side) -> tuple[tuple
             return (0, 1), (4, 16)
         return (0, 1), (1, 1), (2, 1), (3, 1)
     if slide:
-        # Rows are what lower tiles would make twice.
-        return (0, 1), (4, 16), (3, 4 * width.taps), (2, 1)
+        # Lower tiles make some rows twice, narrower ones some columns, and not in their order.
+        return (0, 1), (2, 4 * height.taps), (4, 16), (3, 4 * width.taps), (2, 1)
     return (0, 1), (1, 1), (2, 8), (3, 64), (4, 16), (2, 1), (3, 1)
