@@ -2894,6 +2894,7 @@ cdef inline bint all_byte_taps(
 ) noexcept nogil:
     """As `all_taps`, in numbers of 16 bits, of which a vector has twice as many."""
     cdef Py_ssize_t i
+    cdef bint each = first != NULL
     cdef uint16_t bad = 0, place, row, d, h, w, front, many
     cdef uint16_t across = <uint16_t>box[2], down = <uint16_t>box[1]
     # Rounded up, these make no quotient of numbers below 256 wrong.
@@ -2903,15 +2904,15 @@ cdef inline bint all_byte_taps(
     cdef uint16_t near = <uint16_t>at[0].first, deep = <uint16_t>at[0].count
     front, many = <uint16_t>at[2].first, <uint16_t>at[2].count
     for i in range(n):
-        if first != NULL:
-            front, many = <uint16_t>first[i], <uint16_t>count[i]
         place = argmax[i]
         row = place if across == 1 else <uint16_t>((<uint32_t>place * by_across) >> 16)
         d = row if down == 1 else <uint16_t>((<uint32_t>row * by_down) >> 16)
-        w = <uint16_t>(place - row * across - front)
+        w = <uint16_t>(place - row * across - (<uint16_t>first[i] if each else front))
         h = <uint16_t>(row - d * down - upper)
         d = <uint16_t>(d - near)
-        bad |= <uint16_t>((place != 255) & ((w >= many) | (h >= rows) | (d >= deep)))
+        bad |= <uint16_t>((place != 255) & (
+            (w >= (<uint16_t>count[i] if each else many)) | (h >= rows) | (d >= deep)
+        ))
     return not bad
 
 
@@ -2925,6 +2926,7 @@ cdef inline bint all_taps(
     windows of a row.
     """
     cdef Py_ssize_t i
+    cdef bint each = first != NULL
     cdef int bad = 0, place, row, d, h, w, front = <int>at[2].first, many = <int>at[2].count
     cdef int across = <int>box[2], down = <int>box[1]
     # Half a tap more keeps quotients clear of whole numbers by more than they are rounded.
@@ -2933,16 +2935,14 @@ cdef inline bint all_taps(
         return all_byte_taps(argmax, n, box, at, first, count)
     else:
         for i in range(n):
-            if first != NULL:
-                front, many = first[i], count[i]
             place = argmax[i]
             row = <int>((place + <float>0.5) * by_across)
             d = <int>((row + <float>0.5) * by_down)
-            w = place - row * across - front
+            w = place - row * across - (first[i] if each else front)
             h = row - d * down - <int>at[1].first
             d -= <int>at[0].first
             bad |= (argmax[i] != <index>-1) & (
-                (<unsigned int>w >= <unsigned int>many)
+                (<unsigned int>w >= <unsigned int>(count[i] if each else many))
                 | (<unsigned int>h >= <unsigned int>at[1].count)
                 | (<unsigned int>d >= <unsigned int>at[0].count)
             )
@@ -3028,7 +3028,7 @@ cdef bint all_planes(
     cdef char good = 1
     if many == 0:
         return True
-    if planes <= 4 or many * row > MOST_RIGHT:
+    if many * row > MOST_RIGHT:
         return row <= 65536 and all_rows(argmax, planes, taps, box)
     clipped = <int *>malloc(many * (sizeof(int) + row))
     if clipped == NULL:
@@ -3073,7 +3073,7 @@ def first_bad(
     with nogil:
         good = below(&argmax[0], argmax.shape[0], <unsigned int>limit)
         cells = taps[0][WINDOWS] * taps[1][WINDOWS] * taps[2][WINDOWS]
-        if good and channels == 1 and cells < 2147483647:
+        if good and channels == 1 and planes > 4 and cells < 2147483647:
             if all_planes(&argmax[0], planes, taps, box, cells):
                 planes = 0  # else the first bad one is looked for
         for n in range(planes):
