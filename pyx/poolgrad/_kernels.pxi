@@ -858,13 +858,13 @@ cdef inline void every_other_as(
                             two = load(row + w + LANES)
                             take_tap(kind, care, b, place + w * b.hop[2], evens(one, two), &best,
                                      &kept, &sums)
-                            take_tap(kind, care, b, place + (w + 1) * b.hop[2], odds(one, two), &best,
-                                     &kept, &sums)
+                            take_tap(kind, care, b, place + (w + 1) * b.hop[2], odds(one, two),
+                                     &best, &kept, &sums)
                         else:
                             # There may be nothing behind the last tap.
                             two = load(row + w + LANES - 1)
-                            take_tap(kind, care, b, place + w * b.hop[2], ends(one, two), &best, &kept,
-                                     &sums)
+                            take_tap(kind, care, b, place + w * b.hop[2], ends(one, two), &best,
+                                     &kept, &sums)
                         w += 2
             if care == WATCH:
                 looked = looked + sums
@@ -1960,7 +1960,7 @@ cdef void set_up(
         space.done_low[axis], space.done_high[axis] = low, high
         if axis == 2:
             space.empty = False
-            # Of narrow cells, `sweep` needs the windows by themselves only where they are far apart.
+            # Of narrow cells, `sweep` needs windows by themselves only where they are far apart.
             short = (
                 program[CHANNELS] < LANES and taps[ADVANCE] < LANES
                 and all_inside(taps, low, high)
