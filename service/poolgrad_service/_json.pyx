@@ -23,8 +23,8 @@ b) `fill` checks the grammar of an array's text, its shape and its values as it 
    the first such fault it goes on to check the grammar alone.
 c) Numbers are converted by the C++ standard library: `std::from_chars` reads the nearest value of
    the very type, `std::to_chars` writes the shortest digits that read back the same. Before each
-   is a short way for the usual numbers, exact where it answers and silent where it could not be:
-   see `take` and `shortest`. The tests hold both against the library's answers.
+   are short ways for the usual numbers, exact where they answer and silent where they could not
+   be: see `take_short`, `take` and `shortest`. The tests hold both against the library's answers.
 d) The numbers of a list are its commas and one, unless there are lists without elements, which
    need no more room. So the array is allocated once.
 """
@@ -91,8 +91,69 @@ cdef extern from *:
     }
     typedef unsigned __int128 wide;
 
-    /* How often characters are in a block of at most 15 times 16. */
     typedef uint8_t characters __attribute__((vector_size(16)));
+    /* A bit for each of sixteen comparisons, the first one's lowest. */
+    static inline int each(characters equal) {
+    #if defined(__SSE2__)
+        typedef char vector __attribute__((vector_size(16)));
+        return __builtin_ia32_pmovmskb128((vector)equal);
+    #else
+        char bytes[16];
+        memcpy(bytes, &equal, 16);
+        const uint64_t ones = 0x0101010101010101, gather = 0x0102040810204080;
+        return (load_8(bytes) & ones) * gather >> 56 | (load_8(bytes + 8) & ones) * gather >> 56 << 8;
+    #endif
+    }
+    static inline characters load_characters(const char *at) {
+        characters block;
+        memcpy(&block, at, 16);
+        return block;
+    }
+    /* Where sixteen characters are digits, and where points. */
+    struct Marks { int digits, points; };
+    static inline Marks marks(const char *at) {
+        characters block = load_characters(at);
+        return Marks{each((characters)((block ^ '0') < 10)), each((characters)(block == '.'))};
+    }
+    /* The value of eight digits, each less '0', the first in the lowest byte. */
+    static inline uint64_t eight_value(uint64_t chunk) {
+        /* Pairs of digits, then of pairs, then of those. */
+        chunk = chunk * 10 + (chunk >> 8);
+        return ((chunk & 0x000000FF000000FF) * 0x000F424000000064
+                + (chunk >> 16 & 0x000000FF000000FF) * 0x0000271000000001) >> 32;
+    }
+    /* The value of n digits that end at a place, of which `fraction` are behind a point, if any.
+       Thirty-two bytes before the place are read at most: seventeen, in fact. */
+    static inline uint64_t digits_before(const char *stop, int n, int fraction) {
+        static const unsigned char none_then_all[32] = {
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+        };
+        const char *last = (const char *)none_then_all;
+        /* As if the point were not there: what is before it is a byte further on. */
+        characters behind = load_characters(stop - 16), before = load_characters(stop - 17);
+        characters is_behind = load_characters(last + (fraction ? fraction : 16));
+        characters digits = ((behind ^ before) & is_behind) ^ before;
+        digits = (digits ^ '0') & load_characters(last + n);
+    #if defined(__SSE2__)
+        /* Pairs: of a + 256 b, (2561 a + 2561 * 256 b) mod 65536 = 256 (10 a + b) + a. */
+        typedef uint16_t shorts __attribute__((vector_size(16)));
+        typedef short pairs __attribute__((vector_size(16)));
+        typedef int fours __attribute__((vector_size(16)));
+        const pairs hundreds = {100, 1, 100, 1, 100, 1, 100, 1};
+        const pairs myriads = {10000, 1, 10000, 1, 10000, 1, 10000, 1};
+        pairs two = (pairs)((shorts)digits * 2561 >> 8);
+        fours four = __builtin_ia32_pmaddwd128(two, hundreds);
+        fours eight = __builtin_ia32_pmaddwd128(__builtin_ia32_packssdw128(four, four), myriads);
+        return (uint64_t)(uint32_t)eight[0] * 100000000 + (uint32_t)eight[1];
+    #else
+        char bytes[16];
+        memcpy(bytes, &digits, 16);
+        return eight_value(load_8(bytes)) * 100000000 + eight_value(load_8(bytes + 8));
+    #endif
+    }
+
+    /* How often characters are in a block of at most 15 times 16. */
     struct Tally { int opened, closed, commas, others; };
     static inline int total(characters n) {
         uint64_t halves[2];
@@ -121,6 +182,11 @@ cdef extern from *:
     int lowest_bit "__builtin_ctzll"(uint64_t) nogil
     int highest_bit "__builtin_clzll"(uint64_t) nogil  # from the top
     ctypedef unsigned long long wide
+    ctypedef struct Marks:
+        int digits, points
+    Marks marks(const char *) nogil
+    uint64_t eight_value(uint64_t) nogil
+    uint64_t digits_before(const char *, int, int) nogil
     ctypedef struct Tally:
         int opened, closed, commas, others
     Tally tally(const char *, int) nogil
@@ -139,12 +205,28 @@ ctypedef fused number:
     uint32_t
     uint64_t
 
+ctypedef fused floating:
+    float
+    double
+
+ctypedef fused integer:
+    int8_t
+    int16_t
+    int32_t
+    int64_t
+    uint8_t
+    uint16_t
+    uint32_t
+    uint64_t
+
 cdef enum:
     DEPTH = 32  # the axes that an array may have in every NumPy
     _ENVELOPE = 16 * 1024
     _LONGEST = 8 * 1024
     DIGITS = 1000  # characters that a number of the envelope may have
     SLACK = 32  # bytes that `put` may write behind a text, and more
+    BEFORE = 17  # bytes that `take_short` may read, before a number
+    BEHIND = 17  # and from its first one on
 
 #: Bytes that the text outside of spans may have.
 ENVELOPE = _ENVELOPE
@@ -153,11 +235,14 @@ ENVELOPE = _ENVELOPE
 LONGEST = _LONGEST
 
 cdef double[23] EXACT_TENS  # powers of ten, exact as doubles up to 10**22
+cdef double[16] TENTHS  # and of a tenth, nearest
 cdef uint64_t[28] FIVES  # and of five, exact as integers up to 5**27
 cdef uint64_t[20] TENS
 cdef object power
 for power in range(23):
     EXACT_TENS[power] = float(10 ** power)
+for power in range(16):
+    TENTHS[power] = 1 / 10 ** power
 for power in range(28):
     FIVES[power] = 5 ** power
 for power in range(20):
@@ -217,12 +302,7 @@ cdef inline uint64_t eight_digits(const char *at, uint64_t *n) noexcept nogil:
     # The first is in the lowest byte: it is as if zeros came first. No shift is by 64.
     chunk <<= 32 - 4 * n[0]
     chunk <<= 32 - 4 * n[0]
-    # Pairs of digits, then of pairs, then of those.
-    chunk = chunk * 10 + (chunk >> 8)
-    return (
-        (chunk & 0x000000FF000000FFULL) * 0x000F424000000064ULL
-        + ((chunk >> 16) & 0x000000FF000000FFULL) * 0x0000271000000001ULL
-    ) >> 32
+    return eight_value(chunk)
 
 
 cdef inline const char *digits(const char *at, const char *end, uint64_t *value) noexcept nogil:
@@ -258,18 +338,40 @@ cdef inline bint vanishes(const char *at, const char *end, int64_t exponent) noe
     return leading + exponent < 0
 
 
-cdef inline const char *take(
+cdef inline bint nearest(double near, bint negative, floating *to) noexcept nogil:
+    """Write the nearest number of a text from a double that is near its magnitude, if that tells.
+
+    For a double it must be the nearest one. The nearest float32 is that of any double two units
+    away, too, unless half-way between two of them is as near: the text may be on either side.
+    It is never subnormal, nor an overflow.
+    """
+    cdef uint64_t bits
+    memcpy(&bits, &near, 8)
+    bits |= <uint64_t> negative << 63
+    memcpy(&near, &bits, 8)
+    to[0] = <floating> near
+    return floating is double or (bits & 0x1FFFFFFF) - 0x0FFFFFFE > 4
+
+
+cdef inline uint64_t most_of(bint negative, integer *to) noexcept nogil:
+    """Return the largest magnitude of an integer of this sign."""
+    cdef uint64_t most = ~0ULL >> (64 - 8 * sizeof(integer))
+    if <integer> -1 < 0:
+        return (most >> 1) + negative
+    return 0 if negative else most
+
+
+cdef const char *take(
     const char *start, const char *end, number *to, Fault *fault,
 ) noexcept nogil:
     """Read a number and return the end of its text, or where it is broken."""
     cdef const char *at = start
     cdef const char *mark
-    cdef uint64_t value = 0, most
+    cdef uint64_t value = 0
     cdef int64_t exponent = 0, fraction = 0
     cdef Py_ssize_t n_digits
     cdef bint negative = at[0] == c'-', negative_exponent, whole = True
     cdef double near
-    cdef uint64_t bits
     at += negative
     fault[0] = BROKEN_NUMBER
     if at == end or not is_digit(at[0]):
@@ -318,13 +420,7 @@ cdef inline const char *take(
                 near /= EXACT_TENS[-exponent]
             else:
                 near *= EXACT_TENS[exponent]
-            memcpy(&bits, &near, 8)
-            bits |= <uint64_t> negative << 63
-            memcpy(&near, &bits, 8)
-            # The nearest float32 of that is the text's own, too, unless it is half-way between two
-            # of them: the text may be on either side. It is never subnormal, nor an overflow.
-            if number is double or (bits & 0x1FFFFFFF) != 0x10000000:
-                to[0] = <number> near
+            if nearest(near, negative, to):
                 return at
         if not from_text(start, at, to):
             to[0] = -0.0 if negative else 0.0
@@ -334,15 +430,54 @@ cdef inline const char *take(
         if not whole:
             fault[0] = KIND
             return at
-        most = ~0ULL >> (64 - 8 * sizeof(number))
-        if <number> -1 < 0:
-            most = (most >> 1) + negative
-        elif negative:
-            most = 0
-        if n_digits > 19 and not from_text(start + negative, at, &value) or value > most:
+        if (
+            n_digits > 19 and not from_text(start + negative, at, &value)
+            or value > most_of(negative, to)
+        ):
             fault[0] = RANGE
         to[0] = <number> ((value ^ (0 - <uint64_t> negative)) + negative)
     return at
+
+
+cdef inline const char *take_short(const char *start, number *to) noexcept nogil:
+    """Read a number of less than 16 characters and no exponent; return its end, or null.
+
+    Null is returned for whatever else is there, too. There must be `BEFORE` bytes of text before
+    it, and `BEHIND` from it on. Lengths and signs are as chance has it, so that nothing depends on
+    them but data: a branch that is not foreseen takes as long as all of this.
+    """
+    cdef Marks found = marks(start)
+    cdef int sign = start[0] == c'-'
+    cdef int length = lowest_bit(~<uint64_t> (found.digits | found.points | sign))
+    cdef int points, first, fraction
+    cdef uint64_t value
+    cdef double near
+    if length > 15:
+        return NULL
+    points = found.points & ((1 << length) - 1)
+    first = found.digits >> sign
+    # A digit first and last, at most one point, no zero that leads, and no exponent.
+    if (
+        ~first & 1 | points & (points - 1) | (start[sign] == c'0') & first >> 1
+        | ~(found.digits << 1) >> length & 1 | ((start[length] | 0x20) == c'e')
+    ):
+        return NULL
+    if number is float or number is double:
+        fraction = length - 1 - <int> lowest_bit(points | 1 << (length - 1))
+        value = digits_before(start + length, length - sign - (points != 0), fraction)
+        near = <double> <int64_t> value
+        if number is float:
+            near *= TENTHS[fraction]
+        else:
+            near /= EXACT_TENS[fraction]
+        if not nearest(near, sign, to):
+            return NULL
+    else:
+        value = digits_before(start + length, length - sign, 0)
+        if points or value > most_of(sign, to):
+            return NULL
+        to[0] = <number> ((value ^ (0 - <uint64_t> sign)) + sign)
+    return start + length
 
 
 cdef const char *string_end(
@@ -490,18 +625,22 @@ cdef const char *long_string_end(
 
 
 cdef void fill(
-    const char *at, const char *end, number *to, Py_ssize_t room, bint tokens, Found *found,
+    const char *text, const char *at, const char *end, number *to, Py_ssize_t room, bint tokens,
+    Found *found,
 ) noexcept nogil:
-    """Read the list of numbers at a place.
+    """Read the list of numbers at a place of a text.
 
     It has an end, so that at least one bracket more is closed than opened in what follows any
     place in it, and is nested at most `DEPTH` deep: `list_end` has seen to both.
     """
     cdef Py_ssize_t depth = 0, rank = 0, i
     cdef Py_ssize_t[DEPTH] counts
-    cdef number value = 0
+    cdef Py_ssize_t run, gap
+    cdef number value = 0, value_there = 0
     cdef double special = 0
     cdef const char *stop
+    cdef const char *following
+    cdef const char *stop_there
     cdef Fault fault = NONE
     cdef bint is_list
     found.fault = NONE
@@ -529,19 +668,33 @@ cdef void fill(
                     found.fault = fault
                 continue
         else:
-            if begins_number(at, end):
+            stop = NULL
+            if at - text >= BEFORE and end - at >= BEHIND:
+                stop = take_short(at, &value)
+            if not stop and begins_number(at, end):
                 stop = take(at, end, &value, &fault)
+            if stop:
                 # A shorter way through a run of numbers.
-                while (
-                    end - stop > 2 and stop[0] == c',' and begins_number(stop + 1, end)
-                    and not fault and not found.fault and depth == rank and room > 0
-                ):
-                    to[0] = value
-                    to += 1
-                    room -= 1
-                    counts[depth - 1] += 1
-                    at = stop + 1
-                    stop = take(at, end, &value, &fault)
+                run = 0
+                gap = 1 + (stop[0] == c',' and stop[1] == c' ')  # and so between all of them
+                if depth == rank and not found.fault and stop - text >= BEFORE:
+                    while (
+                        stop[0] == c',' and run < room and end - stop > BEHIND + 1 and not fault
+                    ):
+                        following = stop + gap
+                        stop_there = take_short(following, &value_there)
+                        if not stop_there:
+                            if not begins_number(following, end):
+                                break
+                            stop_there = take(following, end, &value_there, &fault)
+                        to[run] = value
+                        run += 1
+                        at = following
+                        stop = stop_there
+                        value = value_there
+                to += run
+                room -= run
+                counts[depth - 1] += run
             else:
                 stop = take_word(at, end, tokens, &special, &fault)
                 if number is float or number is double:
@@ -689,7 +842,7 @@ def read_into(number[::1] to, Span span, bint tokens, str name):
     cdef const char *text = <const char *> &span.text[0]
     large_pages(<char *> &to[0], to.shape[0] * sizeof(number))
     with nogil:
-        fill(text + span.start, text + span.end, &to[0], to.shape[0], tokens, &found)
+        fill(text, text + span.start, text + span.end, &to[0], to.shape[0], tokens, &found)
     if found.fault:
         raise span.problem(name, np.asarray(to).dtype, &found)
     return tuple([found.sizes[i] for i in range(found.rank)])
