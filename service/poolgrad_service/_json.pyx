@@ -93,7 +93,7 @@ cdef extern from *:
 
     typedef uint8_t characters __attribute__((vector_size(16)));
     /* A bit for each of sixteen comparisons, the first one's lowest. */
-    static inline int each(characters equal) {
+    static inline unsigned each(characters equal) {
     #if defined(__SSE2__)
         typedef char vector __attribute__((vector_size(16)));
         return __builtin_ia32_pmovmskb128((vector)equal);
@@ -109,11 +109,16 @@ cdef extern from *:
         memcpy(&block, at, 16);
         return block;
     }
-    /* Where sixteen characters are digits, and where points. */
-    struct Marks { int digits, points; };
+    /* Where sixteen characters are digits, which of these are zeros, and where points are. */
+    struct Marks { unsigned digits, zeros, points; };
     static inline Marks marks(const char *at) {
+        typedef signed char numbers __attribute__((vector_size(16)));
         characters block = load_characters(at);
-        return Marks{each((characters)((block ^ '0') < 10)), each((characters)(block == '.'))};
+        return Marks{
+            each((characters)((numbers)(block + (128 - '9' - 1)) > 127 - 10)),
+            each((characters)(block == '0')),
+            each((characters)(block == '.')),
+        };
     }
     /* The value of eight digits, each less '0', the first in the lowest byte. */
     static inline uint64_t eight_value(uint64_t chunk) {
@@ -122,30 +127,36 @@ cdef extern from *:
         return ((chunk & 0x000000FF000000FF) * 0x000F424000000064
                 + (chunk >> 16 & 0x000000FF000000FF) * 0x0000271000000001) >> 32;
     }
-    /* The value of n digits that end at a place, of which `fraction` are behind a point, if any.
-       Thirty-two bytes before the place are read at most: seventeen, in fact. */
-    static inline uint64_t digits_before(const char *stop, int n, int fraction) {
-        static const unsigned char none_then_all[32] = {
+    /* The value of n digits that end at a place, of which `fraction` are behind a point; -1 if there
+       is none. Seventeen bytes before the place are read. */
+    static inline uint64_t digits_before(const char *stop, ptrdiff_t n, ptrdiff_t fraction) {
+        static const unsigned char all_none_all[48] = {
+            255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
             0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
             255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
         };
-        const char *last = (const char *)none_then_all;
+        const char *none = (const char *)all_none_all + 16;
         /* As if the point were not there: what is before it is a byte further on. */
         characters behind = load_characters(stop - 16), before = load_characters(stop - 17);
-        characters is_behind = load_characters(last + (fraction ? fraction : 16));
+        characters is_behind = load_characters(none + (fraction < 0 ? 16 : fraction));
         characters digits = ((behind ^ before) & is_behind) ^ before;
-        digits = (digits ^ '0') & load_characters(last + n);
+        digits = (digits ^ '0') & load_characters(none + n);
     #if defined(__SSE2__)
         /* Pairs: of a + 256 b, (2561 a + 2561 * 256 b) mod 65536 = 256 (10 a + b) + a. */
         typedef uint16_t shorts __attribute__((vector_size(16)));
         typedef short pairs __attribute__((vector_size(16)));
         typedef int fours __attribute__((vector_size(16)));
+        typedef long long eights __attribute__((vector_size(16)));
         const pairs hundreds = {100, 1, 100, 1, 100, 1, 100, 1};
         const pairs myriads = {10000, 1, 10000, 1, 10000, 1, 10000, 1};
-        pairs two = (pairs)((shorts)digits * 2561 >> 8);
+        shorts factor = {2561, 2561, 2561, 2561, 2561, 2561, 2561, 2561};
+        __asm__("" : "+x"(factor));  /* or the compiler would shift and add for it */
+        pairs two = (pairs)((shorts)digits * factor >> 8);
         fours four = __builtin_ia32_pmaddwd128(two, hundreds);
-        fours eight = __builtin_ia32_pmaddwd128(__builtin_ia32_packssdw128(four, four), myriads);
-        return (uint64_t)(uint32_t)eight[0] * 100000000 + (uint32_t)eight[1];
+        eights eight = (eights)__builtin_ia32_pmaddwd128(
+            __builtin_ia32_packssdw128(four, four), myriads);
+        uint64_t both = eight[0];
+        return (both & 0xFFFFFFFF) * 100000000 + (both >> 32);
     #else
         char bytes[16];
         memcpy(bytes, &digits, 16);
@@ -180,13 +191,14 @@ cdef extern from *:
     uint64_t load_8(const char *) nogil
     void store_8(char *, uint64_t) nogil
     int lowest_bit "__builtin_ctzll"(uint64_t) nogil
+    unsigned lowest_of_32 "(unsigned)__builtin_ctz"(unsigned) nogil
     int highest_bit "__builtin_clzll"(uint64_t) nogil  # from the top
     ctypedef unsigned long long wide
     ctypedef struct Marks:
-        int digits, points
+        unsigned digits, zeros, points
     Marks marks(const char *) nogil
     uint64_t eight_value(uint64_t) nogil
-    uint64_t digits_before(const char *, int, int) nogil
+    uint64_t digits_before(const char *, Py_ssize_t, Py_ssize_t) nogil
     ctypedef struct Tally:
         int opened, closed, commas, others
     Tally tally(const char *, int) nogil
@@ -235,14 +247,15 @@ ENVELOPE = _ENVELOPE
 LONGEST = _LONGEST
 
 cdef double[23] EXACT_TENS  # powers of ten, exact as doubles up to 10**22
-cdef double[16] TENTHS  # and of a tenth, nearest
+cdef double[2][32] SHIFTS  # nearest to 10**-fraction and its negative, from a fraction of -1 on
 cdef uint64_t[28] FIVES  # and of five, exact as integers up to 5**27
 cdef uint64_t[20] TENS
 cdef object power
 for power in range(23):
     EXACT_TENS[power] = float(10 ** power)
-for power in range(16):
-    TENTHS[power] = 1 / 10 ** power
+for power in range(17):
+    SHIFTS[0][power] = 1 / 10 ** max(power - 1, 0)
+    SHIFTS[1][power] = -SHIFTS[0][power]
 for power in range(28):
     FIVES[power] = 5 ** power
 for power in range(20):
@@ -338,8 +351,8 @@ cdef inline bint vanishes(const char *at, const char *end, int64_t exponent) noe
     return leading + exponent < 0
 
 
-cdef inline bint nearest(double near, bint negative, floating *to) noexcept nogil:
-    """Write the nearest number of a text from a double that is near its magnitude, if that tells.
+cdef inline bint nearest(double near, floating *to) noexcept nogil:
+    """Write the nearest number of a text from a double that is near it, and return if that tells.
 
     For a double it must be the nearest one. The nearest float32 is that of any double two units
     away, too, unless half-way between two of them is as near: the text may be on either side.
@@ -347,8 +360,6 @@ cdef inline bint nearest(double near, bint negative, floating *to) noexcept nogi
     """
     cdef uint64_t bits
     memcpy(&bits, &near, 8)
-    bits |= <uint64_t> negative << 63
-    memcpy(&near, &bits, 8)
     to[0] = <floating> near
     return floating is double or (bits & 0x1FFFFFFF) - 0x0FFFFFFE > 4
 
@@ -420,7 +431,7 @@ cdef const char *take(
                 near /= EXACT_TENS[-exponent]
             else:
                 near *= EXACT_TENS[exponent]
-            if nearest(near, negative, to):
+            if nearest(-near if negative else near, to):
                 return at
         if not from_text(start, at, to):
             to[0] = -0.0 if negative else 0.0
@@ -439,45 +450,71 @@ cdef const char *take(
     return at
 
 
+cdef inline bint has_exponent(const char *stop) noexcept nogil:
+    """Return whether a number goes on where `take_short` has ended, so that it was not read."""
+    return (stop[0] | 0x20) == c'e'
+
+
 cdef inline const char *take_short(const char *start, number *to) noexcept nogil:
-    """Read a number of less than 16 characters and no exponent; return its end, or null.
+    """Read a number of less than 16 characters without exponent; return its end, or null.
 
     Null is returned for whatever else is there, too. There must be `BEFORE` bytes of text before
-    it, and `BEHIND` from it on. Lengths and signs are as chance has it, so that nothing depends on
+    it, and `BEHIND` from it on; whether it `has_exponent` is the caller's to see. Lengths and signs are as chance has it, so that nothing depends on
     them but data: a branch that is not foreseen takes as long as all of this.
     """
     cdef Marks found = marks(start)
-    cdef int sign = start[0] == c'-'
-    cdef int length = lowest_bit(~<uint64_t> (found.digits | found.points | sign))
-    cdef int points, first, fraction
+    cdef unsigned sign = start[0] == c'-'
+    cdef unsigned of_number = found.digits | found.points | sign
+    cdef Py_ssize_t length = lowest_of_32(~of_number), fraction
+    cdef unsigned mask = of_number ^ (of_number + 1)  # of its characters and the next one
+    cdef unsigned points = found.points & mask
     cdef uint64_t value
     cdef double near
-    if length > 15:
-        return NULL
-    points = found.points & ((1 << length) - 1)
-    first = found.digits >> sign
-    # A digit first and last, at most one point, no zero that leads, and no exponent.
+    # A digit first, no zero that leads, at most one point, and a digit behind that.
     if (
-        ~first & 1 | points & (points - 1) | (start[sign] == c'0') & first >> 1
-        | ~(found.digits << 1) >> length & 1 | ((start[length] | 0x20) == c'e')
+        (length > 15)
+        | (~found.digits | found.zeros & found.digits >> 1) >> sign & 1
+        | points & (points - 1) | points & ~(found.digits >> 1)
     ):
         return NULL
     if number is float or number is double:
-        fraction = length - 1 - <int> lowest_bit(points | 1 << (length - 1))
-        value = digits_before(start + length, length - sign - (points != 0), fraction)
+        fraction = length - 1 - <Py_ssize_t> lowest_of_32(points | mask ^ mask >> 1)
+        value = digits_before(start + length, length - sign - (fraction >= 0), fraction)
         near = <double> <int64_t> value
         if number is float:
-            near *= TENTHS[fraction]
+            near *= SHIFTS[sign][fraction + 1]
         else:
-            near /= EXACT_TENS[fraction]
-        if not nearest(near, sign, to):
+            near /= EXACT_TENS[max(fraction, 0)]
+            near = -near if sign else near
+        if not nearest(near, to):
             return NULL
     else:
-        value = digits_before(start + length, length - sign, 0)
+        value = digits_before(start + length, length - sign, -1)
         if points or value > most_of(sign, to):
             return NULL
         to[0] = <number> ((value ^ (0 - <uint64_t> sign)) + sign)
     return start + length
+
+
+cdef const char *take_run(
+    const char *stop, const char *last, Py_ssize_t gap, number *to, Py_ssize_t room, Py_ssize_t *n,
+) noexcept nogil:
+    """Read numbers that `take_short` can, each behind a comma; return where the last one ends."""
+    cdef const char *before = stop
+    cdef const char *following
+    cdef Py_ssize_t i = 0
+    while stop[0] == c',' and i < room and stop < last:
+        following = take_short(stop + gap, &to[i])
+        if not following:
+            break
+        before = stop
+        stop = following
+        i += 1
+    if has_exponent(stop):
+        stop = before
+        i -= 1
+    n[0] = i
+    return stop
 
 
 cdef const char *string_end(
@@ -635,12 +672,11 @@ cdef void fill(
     """
     cdef Py_ssize_t depth = 0, rank = 0, i
     cdef Py_ssize_t[DEPTH] counts
-    cdef Py_ssize_t run, gap
+    cdef Py_ssize_t n, gap
     cdef number value = 0, value_there = 0
     cdef double special = 0
     cdef const char *stop
     cdef const char *following
-    cdef const char *stop_there
     cdef Fault fault = NONE
     cdef bint is_list
     found.fault = NONE
@@ -671,30 +707,50 @@ cdef void fill(
             stop = NULL
             if at - text >= BEFORE and end - at >= BEHIND:
                 stop = take_short(at, &value)
+                if stop and has_exponent(stop):
+                    stop = NULL
             if not stop and begins_number(at, end):
                 stop = take(at, end, &value, &fault)
             if stop:
-                # A shorter way through a run of numbers.
-                run = 0
+                # A shorter way through the numbers that follow, in this list and those after it.
                 gap = 1 + (stop[0] == c',' and stop[1] == c' ')  # and so between all of them
-                if depth == rank and not found.fault and stop - text >= BEFORE:
-                    while (
-                        stop[0] == c',' and run < room and end - stop > BEHIND + 1 and not fault
-                    ):
-                        following = stop + gap
-                        stop_there = take_short(following, &value_there)
-                        if not stop_there:
-                            if not begins_number(following, end):
+                while (
+                    not fault and not found.fault and depth == rank
+                    and room > 1 and stop - text >= BEFORE and end - stop > BEHIND + 4
+                ):
+                    if stop[0] == c',':
+                        to[0] = value
+                        n = 0
+                        stop = take_run(stop, end - BEHIND - 4, gap, to + 1, room - 1, &n)
+                        value = to[n]
+                        if not n:
+                            if not begins_number(stop + gap, end):
                                 break
-                            stop_there = take(following, end, &value_there, &fault)
-                        to[run] = value
-                        run += 1
-                        at = following
-                        stop = stop_there
+                            at = stop + gap
+                            stop = take(at, end, &value, &fault)
+                            n = 1
+                        to += n
+                        room -= n
+                        counts[depth - 1] += n
+                    elif (
+                        depth > 1 and stop[0] == c']' and stop[1] == c','
+                        and counts[depth - 1] + 1 == found.sizes[depth - 1]
+                    ):
+                        following = stop + 2 + (stop[2] == c' ')
+                        if following[0] != c'[':
+                            break
+                        following = take_short(following + 1, &value_there)
+                        if not following or has_exponent(following):
+                            break
+                        to[0] = value
                         value = value_there
-                to += run
-                room -= run
-                counts[depth - 1] += run
+                        to += 1
+                        room -= 1
+                        counts[depth - 1] = 0
+                        counts[depth - 2] += 1
+                        stop = following
+                    else:
+                        break
             else:
                 stop = take_word(at, end, tokens, &special, &fault)
                 if number is float or number is double:
@@ -1197,50 +1253,61 @@ cdef inline char *shortest(char *to, uint64_t significand, int exponent) noexcep
     return to + ((to - 1)[0] == c'.')
 
 
-cdef inline char *put(char *to, number value) noexcept nogil:
-    """Write a number and return where its text ends; what is behind is overwritten."""
+cdef char *put_unusual(char *to, floating value) noexcept nogil:
+    """Write a float that `shortest` cannot."""
     cdef char *stop
     cdef uint64_t bits = 0
-    cdef int exponent
-    if number is float or number is double:
-        if value != value:
-            memcpy(to, b'"NaN"', 5)
-            return to + 5
-        if value - value != 0:
-            memcpy(to, b'"-Infinity"', 11)
-            if value > 0:
-                memcpy(to, b'"Infinity"', 10)
-            return to + (10 if value > 0 else 11)
-        memcpy(&bits, &value, sizeof(number))
+    if value != value:
+        memcpy(to, b'"NaN"', 5)
+        return to + 5
+    if value - value != 0:
+        memcpy(to, b'"-Infinity"', 11)
+        if value > 0:
+            memcpy(to, b'"Infinity"', 10)
+        return to + (10 if value > 0 else 11)
+    memcpy(&bits, &value, sizeof(floating))
+    if bits >> (8 * sizeof(floating) - 1):
         to[0] = c'-'
-        to += bits >> (8 * sizeof(number) - 1)
-        if value == 0:
-            memcpy(to, b"0.0", 3)
-            return to + 3
-        if value < 0:
-            value = -value
+        to += 1
+        value = -value
+    if value == 0:
+        memcpy(to, b"0.0", 3)
+        return to + 3
+    if floating is float and bits & 0x7FFFFFFF == 0x15AE43FD:  # 7.038531e-26
+        # The one magnitude of all 2**31 whose shortest text reads back as its neighbour where a
+        # reader goes through a double, as Python's and JavaScript's do.
+        memcpy(to, b"7.0385307e-26", 13)
+        return to + 13
+    stop = to_text(to, value)
+    while to < stop and is_digit(to[0]):
+        to += 1
+    if to == stop:
+        memcpy(stop, b".0", 2)
+        stop += 2
+    return stop
+
+
+cdef inline char *put(char *to, number value) noexcept nogil:
+    """Write a number and return where its text ends; what is behind is overwritten."""
+    cdef uint64_t bits = 0
+    cdef int sign, exponent
+    if number is float or number is double:
+        memcpy(&bits, &value, sizeof(number))
+        sign = bits >> (8 * sizeof(number) - 1)
         # Above, there may be no fraction; below, a text with an exponent may be shorter.
         if number is float:
             exponent = <int> (bits >> 23 & 0xFF) - 150
-            if -37 < exponent < 0 and bits & 0x7FFFFF:
-                return shortest(to, bits & 0x7FFFFF | 1 << 23, exponent)
-            if bits & 0x7FFFFFFF == 0x15AE43FD:  # 7.038531e-26
-                # The one magnitude of all 2**31 whose shortest text reads back as its neighbour
-                # where a reader goes through a double, as Python's and JavaScript's do.
-                memcpy(to, b"7.0385307e-26", 13)
-                return to + 13
+            bits &= 0x7FFFFF
+            if -37 < exponent < 0 and bits:
+                to[0] = c'-'
+                return shortest(to + sign, bits | 1 << 23, exponent)
         else:
             exponent = <int> (bits >> 52 & 0x7FF) - 1075
             bits &= 0xFFFFFFFFFFFFFULL
             if -64 < exponent < 0 and bits:
-                return shortest(to, bits | 1ULL << 52, exponent)
-        stop = to_text(to, value)
-        while to < stop and is_digit(to[0]):
-            to += 1
-        if to == stop:
-            memcpy(stop, b".0", 2)
-            stop += 2
-        return stop
+                to[0] = c'-'
+                return shortest(to + sign, bits | 1ULL << 52, exponent)
+        return put_unusual(to, value)
     else:
         to[0] = c'-'
         to += value < 0
