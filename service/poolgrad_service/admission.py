@@ -21,6 +21,7 @@ import numpy as np
 from starlette.types import Receive
 
 from poolgrad_service.errors import Problem, busy, too_large
+from poolgrad_service.intake import Take
 from poolgrad_service.patience import within
 from poolgrad_service.settings import Settings
 
@@ -171,6 +172,7 @@ async def read_body(
     memory: Memory,
     lease: Lease,
     aligned: int = 0,
+    take: Take | None = None,
 ) -> memoryview:
     """Read a request's body within the limits.
 
@@ -188,6 +190,8 @@ async def read_body(
         Grows by the bytes that were read.
     aligned : int
         The byte of the body at which arrays begin: it is aligned for them, in a long body to 64.
+    take : callable, optional
+        What puts the rest of a body of known length into a buffer, where the server can.
 
     Returns
     -------
@@ -212,7 +216,7 @@ async def read_body(
         expected = -1
     try:
         return await within(
-            settings.body_timeout, _received(receive, expected, limit, lease, -aligned % 64)
+            settings.body_timeout, _received(receive, take, expected, limit, lease, -aligned % 64)
         )
     except TimeoutError:
         raise Problem(
@@ -222,9 +226,10 @@ async def read_body(
 
 
 async def _received(
-    receive: Receive, expected: int, limit: int, lease: Lease, before: int
+    receive: Receive, take: Take | None, expected: int, limit: int, lease: Lease, before: int
 ) -> memoryview:
     """Return a body, which lies behind so many bytes."""
+    gone = Problem(400, "the connection was closed before the body's end")
     body: Any = None
     end = before
     try:
@@ -232,8 +237,7 @@ async def _received(
         while more:
             message = await receive()
             if message["type"] != "http.request":
-                # Nobody is left to read this.
-                raise Problem(400, "the connection was closed before the body's end")
+                raise gone  # nobody is left to read this
             chunk = message.get("body", b"")
             more = message.get("more_body", False)
             if end - before + len(chunk) > limit:
@@ -250,6 +254,13 @@ async def _received(
                 )
             body[end : end + len(chunk)] = chunk
             end += len(chunk)
+            rest = before + expected - end
+            if take is not None and more and rest > 0:
+                try:
+                    await take(memoryview(body)[end:], lease.grow)
+                except ConnectionResetError:
+                    raise gone from None
+                end += rest
     except BaseException:
         body = b""  # the error's traceback keeps this frame while the client is answered
         raise

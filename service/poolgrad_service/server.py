@@ -22,6 +22,7 @@ import signal
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from uvicorn.config import LOGGING_CONFIG
 
 from poolgrad_service.app import HEADERS
 from poolgrad_service.errors import PROBLEM_TYPE, Problem, title
+from poolgrad_service.intake import EXTENSION, Intake
 from poolgrad_service.service import Service
 from poolgrad_service.settings import Settings
 
@@ -168,7 +170,21 @@ def _protocol(settings: Settings) -> Any:
                 return
             self._reading_headers = False
             self._stop_waiting()
+            # Where a length is given, it is what the parser goes by: it refuses other codings then.
+            self.scope["extensions"] = {EXTENSION: self._take}
             super().on_headers_complete()
+
+        def _take(
+            self, buffer: memoryview, count: Callable[[int], None]
+        ) -> asyncio.Future[None]:
+            self.flow.resume_reading()
+            return Intake(self, self.transport, buffer, count, self._taken).done
+
+        def _taken(self) -> None:
+            # The parser has not seen the end of the body, so that what follows needs another one.
+            self._fed = 0
+            self.parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
 
         def on_message_complete(self) -> None:
             if self.parser.should_upgrade():

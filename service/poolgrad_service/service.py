@@ -17,6 +17,7 @@ from poolgrad_service.admission import Lease, Memory, Work, read_body
 from poolgrad_service.answers import SMALL, Times, Wire
 from poolgrad_service.compression import CODINGS, wanted
 from poolgrad_service.errors import Problem, busy
+from poolgrad_service.intake import EXTENSION
 from poolgrad_service.patience import within
 from poolgrad_service.schemas import Call
 from poolgrad_service.settings import Settings
@@ -128,7 +129,15 @@ async def respond(request: Request, call: Call, wire: Wire, aligned: int = 0) ->
         work.check_room()  # rather now than after a long body
     lease, counts = service.memory.lease(), service.counts_of(call)
     try:
-        body = await read_body(announced, request.receive, settings, service.memory, lease, aligned)
+        body = await read_body(
+            announced,
+            request.receive,
+            settings,
+            service.memory,
+            lease,
+            aligned,
+            request.scope.get("extensions", {}).get(EXTENSION),
+        )
     except BaseException:
         lease.release()
         raise

@@ -1,0 +1,111 @@
+"""The rest of a long body, from the network straight into the memory where it is to lie.
+
+On its usual way each piece of a body is copied five times, and wakes the application: the event
+loop makes bytes of it, the parser a part of those, Uvicorn collects these and makes bytes again,
+and the application puts them where the arrays are to be read. A body whose length is known needs
+no parser, so `Intake` stands in for the connection's protocol until it is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+__all__ = ["EXTENSION", "Intake", "Take"]
+
+#: What an application calls to have the rest of a body put into a buffer, of that very length:
+#: ``take(buffer, count)``. ``count`` is called with the bytes of each piece, and may raise.
+Take = Callable[[memoryview, Callable[[int], None]], asyncio.Future[None]]
+
+#: Its name among a scope's extensions.
+EXTENSION: Final = "poolgrad.intake"
+
+#: Bytes that are read at a time where they are not wanted any more.
+_WASTE: Final = 64 * 1024
+
+
+class Intake(asyncio.BufferedProtocol):
+    """A connection's protocol for as long as the rest of a body arrives.
+
+    Parameters
+    ----------
+    protocol : asyncio.Protocol
+        The one it stands in for, and gives the connection back to.
+    transport : asyncio.Transport
+        The connection, which is being read.
+    buffer : memoryview
+        Where the rest goes. It is as long as that, and not empty.
+    count : callable
+        Called with the number of bytes of each piece. If it raises, so does `done`.
+    complete : callable
+        Called when all has arrived, and the connection was given back.
+    """
+
+    def __init__(
+        self,
+        protocol: asyncio.Protocol,
+        transport: asyncio.Transport,
+        buffer: memoryview,
+        count: Callable[[int], None],
+        complete: Callable[[], None],
+    ) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._rest = buffer
+        self._left = len(buffer)
+        self._count = count
+        self._complete = complete
+        #: When the buffer is full. Once this is done, for better or worse, it is not written to:
+        #: if that is so too early, because nobody waits any more, what still comes is dropped.
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._hand_over(self)
+
+    def _hand_over(self, protocol: asyncio.BaseProtocol) -> None:
+        """Let a protocol have what is read from here on."""
+        # Loops tell one kind of protocol from the other when they begin to read.
+        self._transport.pause_reading()
+        self._transport.set_protocol(protocol)
+        self._transport.resume_reading()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next piece goes."""
+        if self.done.done():
+            self._rest = memoryview(bytearray(min(self._left, _WASTE)))
+        return self._rest
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take note of a piece."""
+        self._left -= nbytes
+        if not self.done.done():
+            self._rest = self._rest[nbytes:]
+            try:
+                self._count(nbytes)
+            except Exception as error:
+                self.done.set_exception(error)
+        if not self._left:
+            self._rest = memoryview(b"")
+            if not self._transport.is_closing():
+                self._hand_over(self._protocol)
+            self._complete()
+            if not self.done.done():
+                self.done.set_result(None)
+
+    def eof_received(self) -> Any:
+        """Pass on that nothing more will come."""
+        return self._protocol.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass on that the connection is gone."""
+        self._rest = memoryview(b"")
+        if not self.done.done():
+            self.done.set_exception(ConnectionResetError())
+        self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Pass on that replies are not taken."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass on that they are again."""
+        self._protocol.resume_writing()
