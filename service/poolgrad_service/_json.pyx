@@ -101,7 +101,8 @@ cdef extern from *:
         char bytes[16];
         memcpy(bytes, &equal, 16);
         const uint64_t ones = 0x0101010101010101, gather = 0x0102040810204080;
-        return (load_8(bytes) & ones) * gather >> 56 | (load_8(bytes + 8) & ones) * gather >> 56 << 8;
+        uint64_t first = load_8(bytes) & ones, second = load_8(bytes + 8) & ones;
+        return first * gather >> 56 | second * gather >> 56 << 8;
     #endif
     }
     static inline characters load_characters(const char *at) {
@@ -127,15 +128,14 @@ cdef extern from *:
         return ((chunk & 0x000000FF000000FF) * 0x000F424000000064
                 + (chunk >> 16 & 0x000000FF000000FF) * 0x0000271000000001) >> 32;
     }
-    /* The value of n digits that end at a place, of which `fraction` are behind a point; -1 if there
-       is none. Seventeen bytes before the place are read. */
+    /* The value of n digits that end at a place, of which `fraction` are behind a point, or -1 if
+       there is none. Seventeen bytes before the place are read. */
     static inline uint64_t digits_before(const char *stop, ptrdiff_t n, ptrdiff_t fraction) {
-        static const unsigned char all_none_all[48] = {
-            255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+        static const unsigned char none_then_all[32] = {
             0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
             255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
         };
-        const char *none = (const char *)all_none_all + 16;
+        const char *none = (const char *)none_then_all;
         /* As if the point were not there: what is before it is a byte further on. */
         characters behind = load_characters(stop - 16), before = load_characters(stop - 17);
         characters is_behind = load_characters(none + (fraction < 0 ? 16 : fraction));
@@ -459,8 +459,9 @@ cdef inline const char *take_short(const char *start, number *to) noexcept nogil
     """Read a number of less than 16 characters without exponent; return its end, or null.
 
     Null is returned for whatever else is there, too. There must be `BEFORE` bytes of text before
-    it, and `BEHIND` from it on; whether it `has_exponent` is the caller's to see. Lengths and signs are as chance has it, so that nothing depends on
-    them but data: a branch that is not foreseen takes as long as all of this.
+    it, and `BEHIND` from it on; whether it `has_exponent` is the caller's to see. Lengths and signs
+    are as chance has it, so that nothing depends on them but data: a branch that is not foreseen
+    takes as long as all of this.
     """
     cdef Marks found = marks(start)
     cdef unsigned sign = start[0] == c'-'

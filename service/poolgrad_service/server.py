@@ -171,12 +171,11 @@ def _protocol(settings: Settings) -> Any:
             self._reading_headers = False
             self._stop_waiting()
             # Where a length is given, it is what the parser goes by: it refuses other codings then.
-            self.scope["extensions"] = {EXTENSION: self._take}
+            take: Any = self._take
+            self.scope["extensions"] = {EXTENSION: take}
             super().on_headers_complete()
 
-        def _take(
-            self, buffer: memoryview, count: Callable[[int], None]
-        ) -> asyncio.Future[None]:
+        def _take(self, buffer: memoryview, count: Callable[[int], None]) -> asyncio.Future[None]:
             self.flow.resume_reading()
             return Intake(self, self.transport, buffer, count, self._taken).done
 

@@ -125,6 +125,46 @@ def test_texts_of_tokens(parts, dtype):
         exact.check(body, dtype)
 
 
+AMONG = [
+    "1", "-0", "01", "-", "1.", ".5", "1.5.5", "1-5", "1..5", "1e5", "-2.5E-3", "1e39", "1.5e400",
+    "9.9e", "1.5 ", "16777217.0", "8388608.5", "-33554434", "0.30000000000000004", "-129", "256",
+    "123456789012345", "1234567890.12345", "3.4028235677973366e38", "99999999999999999999",
+    '"NaN"', "NaN", "true", "[1.5]", "[]", "é",
+]  # fmt: skip
+
+
+@given(
+    rows=st.lists(
+        st.lists(st.sampled_from(["0.5", "-12.25", "127", *AMONG]), min_size=1, max_size=4),
+        min_size=1, max_size=4,
+    ),
+    usual=st.integers(1, 6), joint=st.sampled_from([",", ", ", " ,\n"]),
+    dtype=st.sampled_from([*FLOATS, "uint8", "int8", "int64"]),
+)  # fmt: skip
+@settings(max_examples=1000)
+def test_the_unusual_among_the_usual(rows, usual, joint, dtype):
+    # Usual numbers on both sides, so that there are enough bytes for the short way.
+    fill = ["1.25"] * usual if np.dtype(dtype).kind == "f" else ["100"] * usual
+    text = joint.join(f"[{joint.join([*fill, *row, *fill])}]" for row in rows)
+    exact.check(b'{"x":[%b]}' % text.encode(), dtype)
+    fill = joint.join(fill * 8)
+    exact.check(b'{"x":[%b]}' % f"{fill}{joint}{joint.join(rows[0])}{joint}{fill}".encode(), dtype)
+
+
+@pytest.mark.parametrize("joint", [",", ", "])
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 20), (2, 38), (2, 39)])
+def test_the_place_of_a_wrong_value_is_told(joint, place):
+    rows = [["0.5"] * 40 for _ in range(3)]
+    for wrong in ('"a"', "1e99", "true", "1234567890123456789012345678901234567890e1"):
+        rows[place[0]][place[1]] = wrong
+        text = joint.join(f"[{joint.join(row)}]" for row in rows)
+        with pytest.raises(Problem) as caught:
+            read(f"[{text}]".encode(), "float32")
+        ((pointer, detail),) = caught.value.errors
+        assert pointer == f"/x/{place[0]}/{place[1]}"
+        assert wrong.strip('"')[:20] in detail
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=5) | st.sampled_from(list(exact.NAMES)),

@@ -509,6 +509,23 @@ def test_bodies_of_all_requests_are_counted_together(client_of, gate, in_backgro
     wait_for(lambda: service.memory.used == 0)
 
 
+def test_bodies_that_arrive_together_are_counted_as_they_arrive(client_of):
+    client = client_of(max_inflight_bytes=10_000, max_body_bytes=8_000)
+    memory = client.app.state.service.memory
+    with contextlib.ExitStack() as stack:
+        first, second = ([stack.enter_context(one) for one in connect(client)] for _ in range(2))
+        for sock, _ in (first, second):
+            sock.sendall(head(**{"Content-Length": 8_000}) + b" " * 100)
+        wait_for(lambda: memory.used == 200)  # each would have had room
+        first[0].sendall(b" " * 6_900)
+        wait_for(lambda: memory.used == 7_100)
+        second[0].sendall(b" " * 7_900)
+        assert second[1].readline().startswith(b"HTTP/1.1 503 ")
+        first[0].sendall(json.dumps(GOOD).encode().ljust(1_000))
+        assert reply_of(first[1])[2]["y"] == [[[[4.0]]]]
+    wait_for(lambda: memory.used == 0)
+
+
 def test_a_reply_is_counted_until_it_is_taken(client_of):
     client = client_of(reply_timeout=20)
     memory = client.app.state.service.memory

@@ -1,0 +1,134 @@
+"""Bodies that go straight into their place, on each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from poolgrad_service.intake import Intake
+
+LOOPS = {"asyncio": asyncio.SelectorEventLoop}
+try:
+    import uvloop
+except ImportError:
+    pass
+else:
+    LOOPS["uvloop"] = uvloop.new_event_loop
+
+
+class Usual(asyncio.Protocol):
+    """Collects what it receives, and lets an intake have what follows the first byte."""
+
+    def __init__(self, size, count):
+        self.buffer = memoryview(bytearray(size))
+        self.count = count
+        self.seen = b""
+        self.begun = asyncio.get_running_loop().create_future()
+        self.completed = []
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.seen += data
+        if not self.begun.done():
+            self.intake = Intake(
+                self, self.transport, self.buffer, self.count, lambda: self.completed.append(1)
+            )
+            self.begun.set_result(None)
+
+    def eof_received(self):
+        return False
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+def run(loop, job, size=1_000_000, count=lambda n: None):
+    """Run a job on a loop, given the protocol of an intake that has begun, and its other side."""
+
+    async def main():
+        made = []
+
+        def usual():
+            made.append(Usual(size, count))
+            return made[-1]
+
+        server = await asyncio.get_running_loop().create_server(usual, "127.0.0.1", 0)
+        async with server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"!")
+            while not made:
+                await asyncio.sleep(0)
+            await made[0].begun
+            async with asyncio.timeout(20):
+                await job(made[0], writer)
+            writer.close()
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(main())
+
+
+@pytest.fixture(params=LOOPS)
+def loop(request):
+    return request.param
+
+
+def test_a_body_lies_where_it_should_and_what_follows_goes_on(loop):
+    pieces = []
+    body = bytes(range(250)) * 4_000
+
+    async def job(protocol, writer):
+        writer.write(body + b"what follows")
+        await protocol.intake.done
+        assert protocol.buffer == body
+        assert protocol.completed == [1]
+        while protocol.seen != b"!what follows":
+            await asyncio.sleep(0.001)
+
+    run(loop, job, len(body), pieces.append)
+    assert sum(pieces) == len(body)
+
+
+def test_who_counts_may_refuse_and_the_rest_is_dropped(loop):
+    def refuse(n):
+        raise ValueError("enough")
+
+    async def job(protocol, writer):
+        writer.write(b"a")
+        with pytest.raises(ValueError, match="enough"):
+            await protocol.intake.done
+        before = bytes(protocol.buffer)
+        writer.write(b"b" * 999_999 + b"what follows")
+        while protocol.seen != b"!what follows":
+            await asyncio.sleep(0.001)
+        assert protocol.buffer == before
+        assert protocol.completed == [1]
+
+    run(loop, job, count=refuse)
+
+
+def test_the_rest_is_dropped_where_nobody_waits(loop):
+    async def job(protocol, writer):
+        protocol.intake.done.cancel()
+        writer.write(b"b" * 1_000_000 + b"what follows")
+        while protocol.seen != b"!what follows":
+            await asyncio.sleep(0.001)
+        assert not any(protocol.buffer[64 * 1024 :])
+
+    run(loop, job)
+
+
+def test_the_end_of_a_connection_is_told_to_both(loop):
+    async def job(protocol, writer):
+        writer.write(b"a" * 1000)
+        await writer.drain()
+        writer.close()
+        with pytest.raises(ConnectionResetError):
+            await protocol.intake.done
+        await protocol.lost
+        assert protocol.completed == []
+
+    run(loop, job)
