@@ -1196,7 +1196,9 @@ cdef inline int trailing(uint64_t characters) noexcept nogil:
     return highest_bit(characters ^ ZEROS | 1) >> 3
 
 
-cdef inline char *shortest(char *to, uint64_t significand, int exponent) noexcept nogil:
+cdef inline char *shortest(
+    char *to, uint64_t significand, int exponent, floating kind,
+) noexcept nogil:
     """Write significand * 2**exponent, which has a fraction and is no power of two.
 
     Its neighbours are then at the same distance on both sides. Scaled by 10**k, which is chosen so,
@@ -1206,11 +1208,15 @@ cdef inline char *shortest(char *to, uint64_t significand, int exponent) noexcep
     """
     cdef int k = (-exponent * 78913 >> 18) + 1  # by the logarithm of 2
     cdef int shift = 2 - exponent - k
-    cdef wide scaled = <wide> (4 * significand) * FIVES[k]
     cdef uint64_t reach = 2 * FIVES[k] - (significand & 1)  # an even significand wins ties
     cdef uint64_t unit = 1ULL << shift
-    cdef uint64_t whole = <uint64_t> (scaled >> shift)
-    cdef uint64_t rest = <uint64_t> scaled & (unit - 1), last = whole % 10
+    # Of a float32 it has 26 + 26 bits: k is at most 11.
+    cdef uint64_t low = 4 * significand * FIVES[k]
+    cdef uint64_t whole = (
+        low >> shift if floating is float
+        else <uint64_t> (<wide> (4 * significand) * FIVES[k] >> shift)
+    )
+    cdef uint64_t rest = low & (unit - 1), last = whole % 10
     # Nobody could foresee which of these holds, the processor's branch predictor included.
     cdef uint64_t below = (last << shift) + rest <= reach
     cdef uint64_t above = ((10 - last) << shift) - rest <= reach
@@ -1301,13 +1307,13 @@ cdef inline char *put(char *to, number value) noexcept nogil:
             bits &= 0x7FFFFF
             if -37 < exponent < 0 and bits:
                 to[0] = c'-'
-                return shortest(to + sign, bits | 1 << 23, exponent)
+                return shortest(to + sign, bits | 1 << 23, exponent, value)
         else:
             exponent = <int> (bits >> 52 & 0x7FF) - 1075
             bits &= 0xFFFFFFFFFFFFFULL
             if -64 < exponent < 0 and bits:
                 to[0] = c'-'
-                return shortest(to + sign, bits | 1ULL << 52, exponent)
+                return shortest(to + sign, bits | 1ULL << 52, exponent, value)
         return put_unusual(to, value)
     else:
         to[0] = c'-'
