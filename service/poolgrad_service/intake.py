@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["EXTENSION", "Intake", "Take"]
+__all__ = ["EXTENSION", "PIECE", "Intake", "Take"]
 
 #: What an application calls to have the rest of a body put into a buffer, of that very length:
 #: ``take(buffer, count)``. ``count`` is called with the bytes of each piece, and may raise.
@@ -21,8 +21,9 @@ Take = Callable[[memoryview, Callable[[int], None]], asyncio.Future[None]]
 #: Its name among a scope's extensions.
 EXTENSION: Final = "poolgrad.intake"
 
-#: Bytes that are read at a time where they are not wanted any more.
-_WASTE: Final = 64 * 1024
+#: Bytes that are read at a time. As many as there are would be a whole body of a client that sends
+#: as fast, and nobody else is answered meanwhile; libuv reads up to 32 times before it looks around.
+PIECE: Final = 64 * 1024
 
 
 class Intake(asyncio.BufferedProtocol):
@@ -71,8 +72,8 @@ class Intake(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next piece goes."""
         if self.done.done():
-            self._rest = memoryview(bytearray(min(self._left, _WASTE)))
-        return self._rest
+            self._rest = memoryview(bytearray(min(self._left, PIECE)))
+        return self._rest[:PIECE]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take note of a piece."""
