@@ -22,7 +22,7 @@ Take = Callable[[memoryview, Callable[[int], None]], asyncio.Future[None]]
 EXTENSION: Final = "poolgrad.intake"
 
 #: Bytes that are read at a time. As many as there are would be a whole body of a client that sends
-#: as fast, and nobody else is answered meanwhile; libuv reads up to 32 times before it looks around.
+#: as fast, and nobody else is answered meanwhile: libuv reads up to 32 times before it looks up.
 PIECE: Final = 64 * 1024
 
 
