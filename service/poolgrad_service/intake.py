@@ -21,9 +21,8 @@ Take = Callable[[memoryview, Callable[[int], None]], asyncio.Future[None]]
 #: Its name among a scope's extensions.
 EXTENSION: Final = "poolgrad.intake"
 
-#: Bytes that are read at a time. As many as there are would be a whole body of a client that sends
-#: as fast, and nobody else is answered meanwhile: libuv reads up to 32 times before it looks up.
-PIECE: Final = 64 * 1024
+#: Bytes that are read before others have their turn.
+PIECE: Final = 256 * 1024
 
 
 class Intake(asyncio.BufferedProtocol):
@@ -57,9 +56,10 @@ class Intake(asyncio.BufferedProtocol):
         self._left = len(buffer)
         self._count = count
         self._complete = complete
+        self._loop = asyncio.get_running_loop()
         #: When the buffer is full. Once this is done, for better or worse, it is not written to:
         #: if that is so too early, because nobody waits any more, what still comes is dropped.
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = self._loop.create_future()
         self._hand_over(self)
 
     def _hand_over(self, protocol: asyncio.BaseProtocol) -> None:
@@ -84,6 +84,10 @@ class Intake(asyncio.BufferedProtocol):
                 self._count(nbytes)
             except Exception as error:
                 self.done.set_exception(error)
+        if self._left and nbytes == PIECE:
+            # There is more as a rule, and libuv would read it 32 times before it looks up.
+            self._transport.pause_reading()
+            self._loop.call_soon(self._transport.resume_reading)
         if not self._left:
             self._rest = memoryview(b"")
             if not self._transport.is_closing():
