@@ -497,6 +497,11 @@ cdef inline const char *take_short(const char *start, number *to) noexcept nogil
     return start + length
 
 
+cdef inline bint joins(const char *at, Py_ssize_t gap) noexcept nogil:
+    """Return whether a comma is at a place and, in a gap of two, a space behind it."""
+    return at[0] == c',' and (gap == 1 or at[1] == c' ')
+
+
 cdef const char *take_run(
     const char *stop, const char *last, Py_ssize_t gap, number *to, Py_ssize_t room, Py_ssize_t *n,
 ) noexcept nogil:
@@ -504,7 +509,7 @@ cdef const char *take_run(
     cdef const char *before = stop
     cdef const char *following
     cdef Py_ssize_t i = 0
-    while stop[0] == c',' and i < room and stop < last:
+    while joins(stop, gap) and i < room and stop < last:
         following = take_short(stop + gap, &to[i])
         if not following:
             break
@@ -714,12 +719,12 @@ cdef void fill(
                 stop = take(at, end, &value, &fault)
             if stop:
                 # A shorter way through the numbers that follow, in this list and those after it.
-                gap = 1 + (stop[0] == c',' and stop[1] == c' ')  # and so between all of them
+                gap = 1 + (stop[0] == c',' and stop[1] == c' ')  # and so between most of them
                 while (
                     not fault and not found.fault and depth == rank
                     and room > 1 and stop - text >= BEFORE and end - stop > BEHIND + 4
                 ):
-                    if stop[0] == c',':
+                    if joins(stop, gap):
                         to[0] = value
                         n = 0
                         stop = take_run(stop, end - BEHIND - 4, gap, to + 1, room - 1, &n)

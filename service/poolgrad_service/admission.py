@@ -12,6 +12,7 @@ Design
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -229,7 +230,6 @@ async def _received(
     receive: Receive, take: Take | None, expected: int, limit: int, lease: Lease, before: int
 ) -> memoryview:
     """Return a body, which lies behind so many bytes."""
-    gone = Problem(400, "the connection was closed before the body's end")
     body: Any = None
     end = before
     try:
@@ -237,7 +237,8 @@ async def _received(
         while more:
             message = await receive()
             if message["type"] != "http.request":
-                raise gone  # nobody is left to read this
+                # Nobody is left to read this.
+                raise Problem(400, "the connection was closed before the body's end")
             chunk = message.get("body", b"")
             more = message.get("more_body", False)
             if end - before + len(chunk) > limit:
@@ -256,11 +257,10 @@ async def _received(
             end += len(chunk)
             rest = before + expected - end
             if take is not None and more and rest > 0:
-                try:
+                # If the connection is lost, the next message tells.
+                with contextlib.suppress(ConnectionResetError):
                     await take(memoryview(body)[end:], lease.grow)
-                except ConnectionResetError:
-                    raise gone from None
-                end += rest
+                    end += rest
     except BaseException:
         body = b""  # the error's traceback keeps this frame while the client is answered
         raise

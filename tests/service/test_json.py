@@ -151,6 +151,15 @@ def test_the_unusual_among_the_usual(rows, usual, joint, dtype):
     exact.check(b'{"x":[%b]}' % f"{fill}{joint}{joint.join(rows[0])}{joint}{fill}".encode(), dtype)
 
 
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+@pytest.mark.parametrize("joints", [(", ", ","), (",", ", "), (", ", ", ", ",", ",\n", ",  ")])
+def test_spaces_may_be_behind_some_commas_only(dtype, joints):
+    numbers = [10 + n for n in range(60)]
+    text = "".join(f"{n}{joints[i % len(joints)]}" for i, n in enumerate(numbers)) + "99"
+    assert read(f"[{text}]".encode(), dtype).tolist() == [*numbers, 99]
+    assert read(f"[[{text}], [{text}],[{text}]]".encode(), dtype).tolist() == [[*numbers, 99]] * 3
+
+
 @pytest.mark.parametrize("joint", [",", ", "])
 @pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 20), (2, 38), (2, 39)])
 def test_the_place_of_a_wrong_value_is_told(joint, place):
