@@ -205,18 +205,6 @@ cdef extern from *:
     double INFINITY
     double NAN
 
-ctypedef fused number:
-    float
-    double
-    int8_t
-    int16_t
-    int32_t
-    int64_t
-    uint8_t
-    uint16_t
-    uint32_t
-    uint64_t
-
 ctypedef fused floating:
     float
     double
@@ -230,6 +218,10 @@ ctypedef fused integer:
     uint16_t
     uint32_t
     uint64_t
+
+ctypedef fused number:
+    floating
+    integer
 
 cdef enum:
     DEPTH = 32  # the axes that an array may have in every NumPy
@@ -247,13 +239,13 @@ ENVELOPE = _ENVELOPE
 LONGEST = _LONGEST
 
 cdef double[23] EXACT_TENS  # powers of ten, exact as doubles up to 10**22
-cdef double[2][32] SHIFTS  # nearest to 10**-fraction and its negative, from a fraction of -1 on
+cdef double[2][16] SHIFTS  # nearest to 10**-fraction and its negative, from a fraction of -1 on
 cdef uint64_t[28] FIVES  # and of five, exact as integers up to 5**27
 cdef uint64_t[20] TENS
 cdef object power
 for power in range(23):
     EXACT_TENS[power] = float(10 ** power)
-for power in range(17):
+for power in range(16):
     SHIFTS[0][power] = 1 / 10 ** max(power - 1, 0)
     SHIFTS[1][power] = -SHIFTS[0][power]
 for power in range(28):
