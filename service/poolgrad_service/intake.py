@@ -9,10 +9,11 @@ no parser, so `Intake` stands in for the connection's protocol until it is compl
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["EXTENSION", "PIECE", "Intake", "Take"]
+__all__ = ["EXTENSION", "PIECE", "Intake", "Take", "Turns"]
 
 #: What an application calls to have the rest of a body put into a buffer, of that very length:
 #: ``take(buffer, count)``. ``count`` is called with the bytes of each piece, and may raise.
@@ -25,6 +26,34 @@ EXTENSION: Final = "poolgrad.intake"
 PIECE: Final = 256 * 1024
 
 
+class Turns:
+    """Connections that have more than a piece to read, and do so one by one.
+
+    The event loop reads what there is on each connection before it looks at any again. A piece may
+    take 10 ms where its memory has to come from a virtual machine's host, and eight of them would
+    hold up whoever asks for little.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Transport] = deque()
+
+    def wait(self, transport: asyncio.Transport) -> None:
+        """Read no more from a connection until those before it had their turn."""
+        transport.pause_reading()
+        self._waiting.append(transport)
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._let_others)
+
+    def _let_others(self) -> None:
+        # Who asks for little is heard in one round of the event loop, and answered in the next.
+        asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        self._waiting.popleft().resume_reading()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._let_others)
+
+
 class Intake(asyncio.BufferedProtocol):
     """A connection's protocol for as long as the rest of a body arrives.
 
@@ -34,6 +63,8 @@ class Intake(asyncio.BufferedProtocol):
         The one it stands in for, and gives the connection back to.
     transport : asyncio.Transport
         The connection, which is being read.
+    turns : Turns
+        Shared by all that there are on the same event loop.
     buffer : memoryview
         Where the rest goes. It is as long as that, and not empty.
     count : callable
@@ -46,20 +77,21 @@ class Intake(asyncio.BufferedProtocol):
         self,
         protocol: asyncio.Protocol,
         transport: asyncio.Transport,
+        turns: Turns,
         buffer: memoryview,
         count: Callable[[int], None],
         complete: Callable[[], None],
     ) -> None:
         self._protocol = protocol
         self._transport = transport
+        self._turns = turns
         self._rest = buffer
         self._left = len(buffer)
         self._count = count
         self._complete = complete
-        self._loop = asyncio.get_running_loop()
         #: When the buffer is full. Once this is done, for better or worse, it is not written to:
         #: if that is so too early, because nobody waits any more, what still comes is dropped.
-        self.done: asyncio.Future[None] = self._loop.create_future()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._hand_over(self)
 
     def _hand_over(self, protocol: asyncio.BaseProtocol) -> None:
@@ -86,8 +118,7 @@ class Intake(asyncio.BufferedProtocol):
                 self.done.set_exception(error)
         if self._left and nbytes == PIECE:
             # There is more as a rule, and libuv would read it 32 times before it looks up.
-            self._transport.pause_reading()
-            self._loop.call_soon(self._transport.resume_reading)
+            self._turns.wait(self._transport)
         if not self._left:
             self._rest = memoryview(b"")
             if not self._transport.is_closing():

@@ -32,7 +32,7 @@ from uvicorn.config import LOGGING_CONFIG
 
 from poolgrad_service.app import HEADERS
 from poolgrad_service.errors import PROBLEM_TYPE, Problem, title
-from poolgrad_service.intake import EXTENSION, Intake
+from poolgrad_service.intake import EXTENSION, Intake, Turns
 from poolgrad_service.service import Service
 from poolgrad_service.settings import Settings
 
@@ -101,6 +101,8 @@ def _protocol(settings: Settings) -> Any:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
         return "h11"  # it bounds headers by itself
+
+    turns = Turns()
 
     class Bounded(HttpToolsProtocol):
         _reading_headers = True
@@ -177,7 +179,7 @@ def _protocol(settings: Settings) -> Any:
 
         def _take(self, buffer: memoryview, count: Callable[[int], None]) -> asyncio.Future[None]:
             self.flow.resume_reading()
-            return Intake(self, self.transport, buffer, count, self._taken).done
+            return Intake(self, self.transport, turns, buffer, count, self._taken).done
 
         def _taken(self) -> None:
             # The parser has not seen the end of the body, so that what follows needs another one.

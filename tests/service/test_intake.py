@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
-from poolgrad_service.intake import PIECE, Intake
+from poolgrad_service.intake import PIECE, Intake, Turns
 
 LOOPS = {"asyncio": asyncio.SelectorEventLoop}
 try:
@@ -20,7 +21,8 @@ else:
 class Usual(asyncio.Protocol):
     """Collects what it receives, and lets an intake have what follows the first byte."""
 
-    def __init__(self, size, count):
+    def __init__(self, size, count, turns):
+        self.turns = turns
         self.buffer = memoryview(bytearray(size))
         self.count = count
         self.seen = b""
@@ -35,7 +37,12 @@ class Usual(asyncio.Protocol):
         self.seen += data
         if not self.begun.done():
             self.intake = Intake(
-                self, self.transport, self.buffer, self.count, lambda: self.completed.append(1)
+                self,
+                self.transport,
+                self.turns,
+                self.buffer,
+                self.count,
+                lambda: self.completed.append(1),
             )
             self.begun.set_result(None)
 
@@ -53,17 +60,17 @@ def run(loop, job, size=1_000_000, count=lambda n: None):
         made = []
 
         def usual():
-            made.append(Usual(size, count))
+            made.append(Usual(size, count, Turns()))
             return made[-1]
 
         server = await asyncio.get_running_loop().create_server(usual, "127.0.0.1", 0)
         async with server:
             _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.write(b"!")
-            while not made:
-                await asyncio.sleep(0)
-            await made[0].begun
             async with asyncio.timeout(20):
+                while not made:
+                    await asyncio.sleep(0)
+                await made[0].begun
                 await job(made[0], writer)
             writer.close()
 
@@ -133,3 +140,46 @@ def test_the_end_of_a_connection_is_told_to_both(loop):
         assert protocol.completed == []
 
     run(loop, job)
+
+
+class Connection:
+    """A connection that always has a piece to read."""
+
+    def __init__(self, read):
+        self.read = read
+        self.paused = False
+
+    def pause_reading(self):
+        self.paused = True
+
+    def resume_reading(self):
+        self.paused = False
+        self.read(self)
+
+
+def test_long_bodies_are_read_one_piece_at_a_time_in_turn(loop):
+    """A round of the event loop reads from one of them at most, and every other from none."""
+    turns, read = Turns(), []
+
+    def piece(connection):
+        read.append(connection)
+        turns.wait(connection)
+
+    async def main():
+        connections = [Connection(piece) for _ in range(3)]
+        for connection in connections:
+            piece(connection)
+            assert connection.paused
+        read.clear()
+        counts = []
+        for _ in range(12):
+            await asyncio.sleep(0)
+            counts.append(len(read))
+        assert read == (connections * 2)[: len(read)]
+        steps = [after - before for before, after in pairwise([0, *counts])]
+        assert sorted(set(steps)) == [0, 1]
+        assert all(0 in pair for pair in pairwise(steps))
+        assert len(read) >= 5
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(main())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import socket
 import sys
 import threading
@@ -19,7 +20,7 @@ import pytest
 
 import poolgrad
 from poolgrad_service import Settings, answers, service
-from poolgrad_service.admission import Memory, read_body
+from poolgrad_service.admission import NICE, Memory, Work, read_body
 from poolgrad_service.errors import Problem
 from poolgrad_service.schemas import Call
 from poolgrad_service.v1 import V1
@@ -593,3 +594,15 @@ def test_digit_bombs_are_refused_in_time(client):
     bomb = b'{"x": [[[1]]], "kernel_size": %s}' % (b"9" * 10_000_000)
     reply = client.post("/v1/max_pool/forward", content=bomb, headers=JSON)
     assert reply.status_code == 422, reply.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no nice value of their own")
+def test_workers_leave_the_event_loop_the_cpu():
+    async def nice_values():
+        work = Work(1, 1)
+        there = await work.run(lambda: os.nice(0), timeout=10, unwanted=lambda: None)
+        work.close()
+        return os.nice(0), there
+
+    here, there = asyncio.run(nice_values())
+    assert there == min(here + NICE, 19)
