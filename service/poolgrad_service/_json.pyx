@@ -190,8 +190,7 @@ cdef extern from *:
     uint64_t ZEROS
     uint64_t load_8(const char *) nogil
     void store_8(char *, uint64_t) nogil
-    int lowest_bit "__builtin_ctzll"(uint64_t) nogil
-    unsigned lowest_of_32 "(unsigned)__builtin_ctz"(unsigned) nogil
+    unsigned lowest_bit "(unsigned)__builtin_ctzll"(uint64_t) nogil
     int highest_bit "__builtin_clzll"(uint64_t) nogil  # from the top
     ctypedef unsigned long long wide
     ctypedef struct Marks:
@@ -458,7 +457,7 @@ cdef inline const char *take_short(const char *start, number *to) noexcept nogil
     cdef Marks found = marks(start)
     cdef unsigned sign = start[0] == c'-'
     cdef unsigned of_number = found.digits | found.points | sign
-    cdef Py_ssize_t length = lowest_of_32(~of_number), fraction
+    cdef Py_ssize_t length = lowest_bit(~of_number), fraction
     cdef unsigned mask = of_number ^ (of_number + 1)  # of its characters and the next one
     cdef unsigned points = found.points & mask
     cdef uint64_t value
@@ -471,7 +470,7 @@ cdef inline const char *take_short(const char *start, number *to) noexcept nogil
     ):
         return NULL
     if number is float or number is double:
-        fraction = length - 1 - <Py_ssize_t> lowest_of_32(points | mask ^ mask >> 1)
+        fraction = length - 1 - <Py_ssize_t> lowest_bit(points | mask ^ mask >> 1)
         value = digits_before(start + length, length - sign - (fraction >= 0), fraction)
         near = <double> <int64_t> value
         if number is float:
@@ -1196,7 +1195,7 @@ cdef inline int trailing(uint64_t characters) noexcept nogil:
 cdef inline char *shortest(
     char *to, uint64_t significand, int exponent, floating kind,
 ) noexcept nogil:
-    """Write significand * 2**exponent, which has a fraction and is no power of two.
+    """Write significand * 2**exponent, which has a fraction and is no power of two, as of its kind.
 
     Its neighbours are then at the same distance on both sides. Scaled by 10**k, which is chosen so,
     the numbers that read back as it are a whole one or more apart and less than ten: one of them

@@ -25,6 +25,9 @@ EXTENSION: Final = "poolgrad.intake"
 #: Bytes that are read before others have their turn.
 PIECE: Final = 256 * 1024
 
+#: Where bytes go that nobody wants; it is never read.
+_DROPPED: Final = bytearray(PIECE)
+
 
 class Turns:
     """Connections that have more than a piece to read, and do so one by one.
@@ -104,7 +107,7 @@ class Intake(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next piece goes."""
         if self.done.done():
-            self._rest = memoryview(bytearray(min(self._left, PIECE)))
+            self._rest = memoryview(_DROPPED)[: self._left]
         return self._rest[:PIECE]
 
     def buffer_updated(self, nbytes: int) -> None:
