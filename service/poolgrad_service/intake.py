@@ -52,9 +52,10 @@ class Turns:
         asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        self._waiting.popleft().resume_reading()
+        transport = self._waiting.popleft()
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._let_others)
+        transport.resume_reading()
 
 
 class Intake(asyncio.BufferedProtocol):

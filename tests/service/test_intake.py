@@ -157,7 +157,8 @@ class Connection:
         self.read(self)
 
 
-def test_long_bodies_are_read_one_piece_at_a_time_in_turn(loop):
+@pytest.mark.parametrize("n", [1, 3])
+def test_long_bodies_are_read_one_piece_at_a_time_in_turn(loop, n):
     """A round of the event loop reads from one of them at most, and every other from none."""
     turns, read = Turns(), []
 
@@ -166,7 +167,7 @@ def test_long_bodies_are_read_one_piece_at_a_time_in_turn(loop):
         turns.wait(connection)
 
     async def main():
-        connections = [Connection(piece) for _ in range(3)]
+        connections = [Connection(piece) for _ in range(n)]
         for connection in connections:
             piece(connection)
             assert connection.paused
@@ -175,7 +176,7 @@ def test_long_bodies_are_read_one_piece_at_a_time_in_turn(loop):
         for _ in range(12):
             await asyncio.sleep(0)
             counts.append(len(read))
-        assert read == (connections * 2)[: len(read)]
+        assert read == (connections * 12)[: len(read)]
         steps = [after - before for before, after in pairwise([0, *counts])]
         assert sorted(set(steps)) == [0, 1]
         assert all(0 in pair for pair in pairwise(steps))
