@@ -18,7 +18,8 @@ c) Small windows are boxes as they are. Larger ones, which share most of their t
    along the width first, to rows that the workspace keeps, then along height and depth. Much
    larger ones are put together from windows of 4, 16, ... taps along the width (`ladder`), and
    from the tails and heads of blocks along the height (`slide`), at about the same cost whatever
-   their size.
+   their size. Rows of one channel are read once for all the small windows a cell apart that they
+   are in (`roll`). An average of a whole plane has a loop of its own (`reduce_whole`).
 d) The vector instructions for a maximum forget NaNs, and padding with -inf could tie with a real
    -inf. So the source is looked at first, and planes with either are done by slower loops that
    know the rules. Width first, and a strict comparison, keep the first of equal values in
@@ -63,6 +64,10 @@ cdef extern from *:
     typedef vec loose_vec __attribute__((aligned(sizeof(REAL)), may_alias));
     typedef mask loose_mask __attribute__((aligned(sizeof(BITS)), may_alias));
 
+    #define AVX512 (POOLGRAD_BYTES == 64 && defined(__AVX512F__))
+    #define AVX2 (POOLGRAD_BYTES == 32 && defined(__AVX2__))
+    #define SSE2 (POOLGRAD_BYTES == 16 && defined(__SSE2__))
+    #define FLOATS (sizeof(REAL) == 4)
     #define INLINE static inline __attribute__((always_inline))
     /* Of the inline functions below too, whose constants choose what is compiled. */
     #undef CYTHON_INLINE
@@ -71,27 +76,35 @@ cdef extern from *:
     INLINE void store(REAL *y, vec v) { *(loose_vec *)y = v; }
     INLINE mask load_bits(const BITS *x) { return *(const loose_mask *)x; }
     INLINE void store_bits(BITS *y, mask v) { *(loose_mask *)y = v; }
-    INLINE vec splat(REAL value) { return (vec){0} + value; }
+    INLINE vec splat(REAL value) { return value - (vec){0}; }  /* 0 + -0 would be 0 */
     INLINE mask splat_bits(BITS value) { return (mask){0} + value; }
     INLINE mask larger(vec v, vec best) { return (mask)(v > best); }
     /* Larger, or the first NaN. */
     INLINE mask beats(vec v, vec best) { return ~(mask)(best >= v) & (mask)(best == best); }
     INLINE mask equal_bits(mask a, mask b) { return (mask)(a == b); }
-    INLINE mask choose_bits(mask m, mask a, mask b) { return (m & a) | (~m & b); }
+    /* Each of `a` where all bits of the mask are set, of `b` where none is. */
+    INLINE mask choose_bits(mask m, mask a, mask b) {
+    #if AVX2
+        return (mask)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)m);
+    #else
+        return (m & a) | (~m & b);
+    #endif
+    }
     INLINE vec choose(mask m, vec a, vec b) { return (vec)choose_bits(m, (mask)a, (mask)b); }
     INLINE vec where(mask m, vec v) { return (vec)(m & (mask)v); }
     INLINE mask numbers(vec v) { return (mask)(v == v); }
     INLINE mask above(vec v, vec least) { return (mask)(v > least); }
     INLINE int all_set(mask m) {
+    #if AVX2
+        return _mm256_movemask_epi8((__m256i)m) == -1;
+    #elif SSE2
+        return _mm_movemask_epi8((__m128i)m) == 0xFFFF;
+    #else
         BITS every = -1;
         for (Py_ssize_t i = 0; i < LANES; i++) every &= m[i];
         return every != 0;
+    #endif
     }
-
-    #define AVX512 (POOLGRAD_BYTES == 64 && defined(__AVX512F__))
-    #define AVX2 (POOLGRAD_BYTES == 32 && defined(__AVX2__))
-    #define SSE2 (POOLGRAD_BYTES == 16 && defined(__SSE2__))
-    #define FLOATS (sizeof(REAL) == 4)
     /* max(v, best) of the CPU: `best` unless v is larger. Any NaN is up to the caller. */
     INLINE vec maximum(vec v, vec best) {
     #if AVX512
@@ -216,6 +229,21 @@ cdef extern from *:
         return v;
     }
 
+    /* Store the low bytes of 16 numbers up to 255. */
+    INLINE void narrow_bytes(const BITS *x, unsigned char *y) {
+    #if defined(__SSE2__)
+        __m128i v[4];
+        for (int k = 0; k < 4; k++)
+            v[k] = FLOATS ? _mm_loadu_si128((const __m128i *)(x + 4 * k))
+                : (__m128i)_mm_shuffle_ps(_mm_loadu_ps((const float *)(x + 4 * k)),
+                                          _mm_loadu_ps((const float *)(x + 4 * k + 2)), 0x88);
+        _mm_storeu_si128((__m128i *)y, _mm_packus_epi16(_mm_packs_epi32(v[0], v[1]),
+                                                        _mm_packs_epi32(v[2], v[3])));
+    #else
+        for (int k = 0; k < 16; k++) y[k] = (unsigned char)x[k];
+    #endif
+    }
+
     /* Squares of elements of so many bytes that `turn` turns about: their side, or 0. */
     #if defined(__AVX2__)
     #define SIDE(size) ((size) == 1 ? 16 : 32 / (size))
@@ -290,6 +318,19 @@ cdef extern from *:
     #endif
     }
 
+    /* Add n elements: every fourth, then these sums, then those that are left. */
+    INLINE REAL add_up(const REAL *x, Py_ssize_t n) {
+        typedef REAL four __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)),
+                                      may_alias));
+        four sums = {-0.0, -0.0, -0.0, -0.0};  /* adding 0 would change -0 */
+        REAL sum;
+        Py_ssize_t i = 0;
+        for (; i + 4 <= n; i += 4) sums += *(const four *)(x + i);
+        sum = (sums[0] + sums[2]) + (sums[1] + sums[3]);
+        for (; i < n; i++) sum += x[i];
+        return sum;
+    }
+
     #define poolgrad_prefetch(p) __builtin_prefetch(p)
     #define poolgrad_fetch_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
     """
@@ -320,10 +361,12 @@ cdef extern from *:
     vec second_in_turn(vec a, vec b) noexcept nogil
     mask widen_bytes(const unsigned char *x) noexcept nogil
     mask widen_ints(const int *x) noexcept nogil
+    void narrow_bytes(const bits *x, unsigned char *y) noexcept nogil
     int SIDE(int size) noexcept nogil
     void turn(
         const void *x, Py_ssize_t gap, void *y, Py_ssize_t step, int size, Py_ssize_t columns
     ) noexcept nogil
+    real add_up(const real *x, Py_ssize_t n) noexcept nogil
     void poolgrad_prefetch(const void *p) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
 
@@ -342,6 +385,11 @@ ctypedef fused index:
 ctypedef fused element:
     real
     bits
+
+ctypedef fused item:
+    real
+    unsigned char
+    int
 
 # What a reduction does with the taps of a window.
 cdef enum Kind:
@@ -369,6 +417,7 @@ cdef enum:
     SEPARABLE       # whether rows are reduced along the width first, and kept
     LADDER          # whether windows along the width are put together from smaller ones
     SLIDE           # whether windows along the height are put together from tails and heads
+    ROLL            # whether rows are read once, and go into all windows that they are in
     PADDED          # whether rows are copied, with padding, to where windows need no clipping
     WATCHED         # whether a maximum looks out for NaNs itself, not a pass before it
     MEAN            # whether results are divided by their windows' divisors
@@ -381,6 +430,7 @@ cdef enum:
     STAGE           # elements of the workspace for copied rows
     WORK            # elements of the workspace for reduced rows
     LINE            # elements of one row
+    WHOLE           # average: whether each plane is one window
     TOGETHER        # planes that are made as channels of one, 16 at a time; or 0
     CELLS_IN        # then, cells of a plane of the source, and of the result
     CELLS_OUT
@@ -495,7 +545,8 @@ cdef struct Space:
     bits *places            # four rows
     char *stage_argmax
     Py_ssize_t line
-    bint empty              # whether any window along the width has no taps
+    bint empty[3]           # whether any window along an axis has no taps
+    bint framed             # ROLL: whether the stage has padding on either side
     Spot which              # ROUTE: where the argmax is
 
 
@@ -1068,8 +1119,8 @@ cdef bint unfold(
                 number = 0
                 moved += taps[ADVANCE]
         cut_off(first, many, row[STRIDE], row[SIZE], window)
-        if axis == 2 and window.count == 0:
-            space.empty = True
+        if window.count == 0:
+            space.empty[axis] = True
         if window.count != many:
             whole = False
         if padded:
@@ -1213,6 +1264,18 @@ cdef void spread(
             memcpy(y + i * step, x + i * gap, channels * sizeof(element))
 
 
+cdef inline void interleave(const real *a, const real *b, Py_ssize_t n, real *y) noexcept nogil:
+    """Write n elements that come from two rows in turn."""
+    cdef Py_ssize_t i = 0
+    while i + 2 * LANES <= n:
+        store(y + i, first_in_turn(load(a + i // 2), load(b + i // 2)))
+        store(y + i + LANES, second_in_turn(load(a + i // 2), load(b + i // 2)))
+        i += 2 * LANES
+    while i < n:
+        y[i] = b[i // 2] if i % 2 else a[i // 2]
+        i += 1
+
+
 cdef void fill(Kind kind, Py_ssize_t n, real *y, bits *places) noexcept nogil:
     """Write a row of padding."""
     cdef Py_ssize_t i
@@ -1329,6 +1392,11 @@ cdef void sweep(
     cdef const bits *found_places
     cdef real *to
     cdef bits *to_places
+    # Windows that are every other one have the same taps, and those between them others.
+    cdef bint paired = (
+        space.n_segments == 2 and space.segments.every == 2 and space.segments.hop == 1
+        and channels == y_pitch == pitch == run.rows == 1 and not program[LADDER]
+    )
     # Those that `apart` makes come first: it reads the rows in order, and the rest finds them near.
     for k in range(2 * space.n_segments):
         segment = space.segments + k % space.n_segments
@@ -1380,6 +1448,11 @@ cdef void sweep(
             ):
                 box(kind, exact, source, b, n, to, to_places)
                 continue
+            elif paired:
+                box(kind, exact, source, b, n, space.lines + segment.first * space.line, places)
+                if segment.first:
+                    interleave(space.lines, space.lines + space.line, width, y)
+                continue
             else:
                 box(kind, exact, source, b, n, space.lines, space.places)
                 found, found_places = space.lines, space.places
@@ -1392,21 +1465,23 @@ cdef void sweep(
     b.which = which
 
 
-cdef inline bint plain_as(const real *x, Py_ssize_t n, real *y) noexcept nogil:
+cdef inline bint plain_row(const real *x, Py_ssize_t n, real *y, mask *good) noexcept nogil:
+    """Whether the few elements that are no vector are plain; `good` tells it of the others."""
     cdef Py_ssize_t i = 0, k
-    cdef mask good = splat_bits(-1)
     cdef vec least = splat(-INFINITY), v
     cdef bint every = True
     while i + 4 * LANES <= n:
         for k in range(4):
             v = load(x + i + k * LANES)
-            good &= above(v, least)
+            good[0] &= above(v, least)
             if y != NULL:
                 store(y + i + k * LANES, v)
         i += 4 * LANES
-    while i + LANES <= n:
+    while i < n and n >= LANES:
+        # The last vector may overlap the one before.
+        i = min(i, n - LANES)
         v = load(x + i)
-        good &= above(v, least)
+        good[0] &= above(v, least)
         if y != NULL:
             store(y + i, v)
         i += LANES
@@ -1415,17 +1490,19 @@ cdef inline bint plain_as(const real *x, Py_ssize_t n, real *y) noexcept nogil:
         if y != NULL:
             y[i] = x[i]
         i += 1
-    return every and all_set(good)
+    return every
 
 
 cdef bint plain(const real *x, Py_ssize_t n) noexcept nogil:
     """Whether there is neither a NaN nor -inf among `n` elements."""
-    return plain_as(x, n, NULL)
+    cdef mask good = splat_bits(-1)
+    return plain_row(x, n, NULL, &good) and all_set(good)
 
 
 cdef bint plain_copy(const real *x, Py_ssize_t n, real *y) noexcept nogil:
     """As `plain`, but the elements are copied as well, be they plain or not."""
-    return plain_as(x, n, y)
+    cdef mask good = splat_bits(-1)
+    return plain_row(x, n, y, &good) and all_set(good)
 
 
 cdef void divide(
@@ -1564,6 +1641,20 @@ cdef struct Rows:
     Py_ssize_t pitch      # and from cell to cell
 
 
+cdef inline void narrow(const bits *places, Py_ssize_t n, index *argmax) noexcept nogil:
+    """Store a row of an argmax."""
+    cdef Py_ssize_t i = 0
+    if index is not int:
+        while i < n and n >= 16:
+            # The last ones may overlap those before.
+            i = min(i, n - 16)
+            narrow_bytes(places + i, argmax + i)
+            i += 16
+    while i < n:
+        argmax[i] = <index>places[i]
+        i += 1
+
+
 cdef void finish(
     Kind kind,
     const Py_ssize_t *program,
@@ -1577,41 +1668,47 @@ cdef void finish(
     index _argmax,           # only its type is used
 ) noexcept nogil:
     """Store the argmax of a row of results, or divide the row."""
-    cdef Py_ssize_t width = tile.high[2] - tile.low[2], w, c
+    cdef Py_ssize_t width = tile.high[2] - tile.low[2], w
     cdef Py_ssize_t at = (
         (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
         + (h - tile.low[1]) * target.height
     )
-    cdef index *argmax
-    cdef bint empty
     if program[MEAN]:
         divide(target.y + at, target.cell, space.counts[0][d - tile.low[0]]
                * space.counts[1][h - tile.low[1]], space.counts[2], space.alike, width,
                tile.channels,
                target.y + at, target.cell)
-    # What was found in windows without taps means nothing.
-    empty = not (space.windows[0][d - tile.low[0]].count
-                 and space.windows[1][h - tile.low[1]].count)
-    if kind == SUM and (empty or space.empty):
-        for w in range(width):
-            if empty or clip_at(program, 2, tile.low[2] + w).count == 0:
-                for c in range(tile.channels):
-                    target.y[at + w * target.cell + c] = 0
-    if kind != ARGMAX:
-        return
-    argmax = <index *>target.argmax + at
-    if target.cell == tile.channels:
-        for c in range(width * tile.channels):
-            argmax[c] = <index>places[c]
-    else:
-        for w in range(width):
+    if kind == ARGMAX:
+        if target.cell == tile.channels:
+            narrow(places, width * tile.channels, <index *>target.argmax + at)
+        else:
+            for w in range(width):
+                narrow(places + w * tile.channels, tile.channels,
+                       <index *>target.argmax + at + w * target.cell)
+    if space.empty[0] or space.empty[1] or space.empty[2]:
+        blot_out(kind, program, tile, target, at, d, h, <index>0)
+
+
+cdef void blot_out(
+    Kind kind,
+    const Py_ssize_t *program,
+    Tile *tile,
+    Target *target,
+    Py_ssize_t at,           # where in the target
+    Py_ssize_t d,
+    Py_ssize_t h,
+    index _argmax,           # only its type is used
+) noexcept nogil:
+    """Forget what was found in windows of a row that have no taps: it means nothing."""
+    cdef Py_ssize_t w, c
+    cdef bint empty = clip_at(program, 0, d).count == 0 or clip_at(program, 1, h).count == 0
+    for w in range(tile.high[2] - tile.low[2]):
+        if empty or clip_at(program, 2, tile.low[2] + w).count == 0:
             for c in range(tile.channels):
-                argmax[w * target.cell + c] = <index>places[w * tile.channels + c]
-    if empty or space.empty:
-        for w in range(width):
-            if empty or clip_at(program, 2, tile.low[2] + w).count == 0:
-                for c in range(tile.channels):
-                    argmax[w * target.cell + c] = <index>-1
+                if kind == SUM:
+                    target.y[at + w * target.cell + c] = 0
+                elif kind == ARGMAX:
+                    (<index *>target.argmax)[at + w * target.cell + c] = <index>-1
 
 
 cdef inline Window clip_at(const Py_ssize_t *program, int axis, Py_ssize_t o) noexcept nogil:
@@ -1778,6 +1875,274 @@ cdef bint reduced_row(
     return True
 
 
+# ------------------------------------------------------------------------------ a plane at once
+
+
+cdef inline void fetch_behind(const item *x, Py_ssize_t n) noexcept nogil:
+    """Prefetch what lies behind n elements: as many, which come after all else done with these."""
+    cdef Py_ssize_t i
+    for i in range(n * <Py_ssize_t>sizeof(item) // 64):
+        poolgrad_prefetch(<const char *>(x + n) + 64 * i)
+
+
+cdef inline void copy_row(const item *x, Py_ssize_t n, item *y) noexcept nogil:
+    """Copy a row that may be short: in pieces of fixed length, the last of which may overlap."""
+    cdef Py_ssize_t i = 0
+    if item is real:
+        while i < n and n >= LANES:
+            i = min(i, n - LANES)
+            store(y + i, load(x + i))
+            i += LANES
+    while i < n and n >= 8:
+        i = min(i, n - 8)
+        memcpy(y + i, x + i, 8 * sizeof(item))
+        i += 8
+    if 4 <= n - i < 8:
+        memcpy(y, x, 4 * sizeof(item))
+        memcpy(y + n - 4, x + n - 4, 4 * sizeof(item))
+        i = n
+    while i < n:
+        y[i] = x[i]
+        i += 1
+
+
+cdef inline void roll_strip(
+    Kind kind, bint by_rows, int vectors, int high, Py_ssize_t wide, const real *x,
+    const void *which, const Box *b, Py_ssize_t rows, real *y, Py_ssize_t y_step, bits *places
+) noexcept nogil:
+    """As `roll`, for so many vectors of a row; the counts are the box's, to be constants."""
+    cdef vec[5][2] best
+    cdef mask[5][2] kept
+    cdef vec v
+    cdef mask place
+    cdef Py_ssize_t row, w, i
+    # To the compiler, what is stored might be part of the box.
+    cdef Py_ssize_t down = b.pitch[1], across = b.pitch[2], first = b.place
+    cdef Py_ssize_t hop_down = b.hop[1], hop_across = b.hop[2]
+    cdef int u, t
+    for t in range(high):
+        for u in range(vectors):
+            best[t][u], kept[t][u] = splat(blank(kind)), splat_bits(0)
+    for row in range(rows + high - 1):
+        for u in range(vectors):
+            i = row * down + u * LANES
+            if by_rows:
+                # What the taps of a row come to is the same for all windows that it is in.
+                v, place = load(x + i), splat_bits(0)
+                for w in range(1, wide):
+                    fold(kind, QUICK, load(x + i + w * across),
+                         splat_bits(<bits>(w * hop_across)), &v, &place)
+                for t in range(high):
+                    fold(kind, QUICK, v, place + splat_bits(<bits>((high - 1 - t) * hop_down)),
+                         &best[t][u], &kept[t][u])
+                continue
+            for w in range(wide):
+                v = load(x + i)
+                if kind == ROUTE_BYTES:
+                    place = widen_bytes(<const unsigned char *>which + i)
+                elif kind == ROUTE_INTS:
+                    place = widen_ints(<const int *>which + i)
+                for t in range(high):
+                    fold(kind, QUICK, v, equal_bits(place, splat_bits(<bits>(
+                        first + (high - 1 - t) * hop_down + w * hop_across
+                    ))), &best[t][u], &kept[t][u])
+                i += across
+        for u in range(vectors):
+            if row >= high - 1:
+                store(y + u * LANES, best[0][u])
+                if kind == ARGMAX:
+                    store_bits(places + u * LANES, kept[0][u])
+            for t in range(high - 1):
+                best[t][u], kept[t][u] = best[t + 1][u], kept[t + 1][u]
+            best[high - 1][u], kept[high - 1][u] = splat(blank(kind)), splat_bits(0)
+        if row >= high - 1:
+            y += y_step
+            places += y_step
+
+
+cdef inline void roll_as(
+    Kind kind, bint by_rows, int high, Py_ssize_t wide, const real *x, const void *which,
+    const Box *b, Py_ssize_t rows, Py_ssize_t n, real *y, Py_ssize_t y_step, bits *places
+) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i + 2 * LANES <= n and kind != ARGMAX and kind < ROUTE_BYTES:
+        roll_strip(kind, by_rows, 2, high, wide, x + i, further(kind, which, i), b, rows, y + i, y_step,
+                   places + i)
+        i += 2 * LANES
+    while i < n:
+        # The last vector may overlap the one before.
+        i = min(i, n - LANES)
+        roll_strip(kind, by_rows, 1, high, wide, x + i, further(kind, which, i), b, rows, y + i, y_step,
+                   places + i)
+        i += LANES
+
+
+cdef void roll(
+    Kind kind,
+    bint by_rows,            # SUM: whether the taps of each row are added first
+    const real *x,           # IN
+    const void *which,       # IN, ROUTE: the argmax of each element
+    const Box *b,            # IN: the taps of the first window; those of others are a cell further
+    Py_ssize_t rows,
+    Py_ssize_t n,            # results of a row: LANES or more
+    real *y,                 # OUT
+    Py_ssize_t y_step,       # elements from row to row of y
+    bits *places,            # OUT, ARGMAX
+) noexcept nogil:
+    """Make rows of results of windows that are a row apart each, reading each row once.
+
+    As many rows of results as a window has rows are in the making at a time, in registers.
+    """
+    if kind == MAX:
+        roll_rows(MAX, True, x, which, b, rows, n, y, y_step, places)
+    elif kind == ARGMAX:
+        roll_rows(ARGMAX, True, x, which, b, rows, n, y, y_step, places)
+    elif kind == SUM and by_rows:
+        roll_rows(SUM, True, x, which, b, rows, n, y, y_step, places)
+    elif kind == SUM:
+        roll_rows(SUM, False, x, which, b, rows, n, y, y_step, places)
+    elif kind == ROUTE_BYTES:
+        roll_rows(ROUTE_BYTES, False, x, which, b, rows, n, y, y_step, places)
+    else:
+        roll_rows(ROUTE_INTS, False, x, which, b, rows, n, y, y_step, places)
+
+
+cdef inline void roll_rows(
+    Kind kind, bint by_rows, const real *x, const void *which, const Box *b, Py_ssize_t rows,
+    Py_ssize_t n, real *y, Py_ssize_t y_step, bits *places
+) noexcept nogil:
+    if b.count[1] == 2:
+        roll_as(kind, by_rows, 2, b.count[2], x, which, b, rows, n, y, y_step, places)
+    elif b.count[1] == 3 and b.count[2] == 3:
+        roll_as(kind, by_rows, 3, 3, x, which, b, rows, n, y, y_step, places)
+    elif b.count[1] == 3:
+        roll_as(kind, by_rows, 3, b.count[2], x, which, b, rows, n, y, y_step, places)
+    elif b.count[2] == 5:
+        roll_as(kind, by_rows, 5, 5, x, which, b, rows, n, y, y_step, places)
+    else:
+        roll_as(kind, by_rows, 5, b.count[2], x, which, b, rows, n, y, y_step, places)
+
+
+cdef inline void write_frame(
+    Kind kind, Py_ssize_t n, Py_ssize_t at, Space *space, index _argmax
+) noexcept nogil:
+    """Write padding to the stage; that of an argmax points nowhere."""
+    cdef Py_ssize_t i
+    for i in range(at, at + n):
+        space.stage[i] = blank(kind)
+    if kind >= ROUTE_BYTES:
+        memset(<index *>space.stage_argmax + at, -1, n * sizeof(index))
+
+
+cdef inline bint lay_out_rows(
+    Kind kind,
+    const Py_ssize_t *program,
+    const real *x,           # IN: a plane
+    const index *which,      # IN, ROUTE: its argmax, from the row numbered 0 on
+    Py_ssize_t top,          # the first row that windows reach, inside or not, and behind the last
+    Py_ssize_t bottom,
+    Space *space,            # OUT: stage
+) noexcept nogil:
+    """Copy rows to the stage, in a frame of padding; False if a maximum has to be exact."""
+    cdef Py_ssize_t width = (program + program[AXES + 2 * AXIS_FIELDS + TAPS_AT])[SIZE]
+    cdef Py_ssize_t low = max(0, space.low[2]), n = min(width, space.high[2]) - low
+    cdef Py_ssize_t columns = space.high[2] - space.low[2], h
+    # The rows inside, if any.
+    cdef Py_ssize_t first = min(max(top, space.low[1]), bottom)
+    cdef Py_ssize_t last = max(first, min(bottom, space.high[1]))
+    cdef Py_ssize_t at = (first - top) * columns + low - space.low[2]
+    cdef mask good = splat_bits(-1)
+    cdef bint every = True
+    if not space.framed:
+        # What is beside the rows stays as it is from tile to tile.
+        write_frame(kind, program[STAGE], 0, space, <index>0)
+        space.framed = True
+    write_frame(kind, (first - top) * columns, 0, space, <index>0)
+    write_frame(kind, (bottom - last) * columns, (last - top) * columns, space, <index>0)
+    for h in range(first, last):
+        if program[ADJOINT]:
+            divide(x + h * width + low, 1, space.counts[0][0] * space.counts[1][h - space.low[1]],
+                   space.counts[2] + low - space.low[2], space.alike + low - space.low[2], n, 1,
+                   space.stage + at, 1)
+        elif kind >= SUM:
+            copy_row(x + h * width + low, n, space.stage + at)
+        elif not plain_row(x + h * width + low, n, space.stage + at, &good):
+            every = False
+        if kind >= ROUTE_BYTES:
+            copy_row(which + h * space.which.pitch[2] + low, n, <index *>space.stage_argmax + at)
+        at += columns
+    return every and all_set(good)
+
+
+cdef bint roll_plane(
+    Kind kind,
+    const Py_ssize_t *program,
+    const real *x,           # IN
+    Tile *tile,              # of whole rows, in one plane along the depth
+    Target *target,          # OUT
+    Py_ssize_t plane,
+    Space *space,
+    index argmax,
+) noexcept nogil:
+    """Make a plane of a tile by `roll`; False if a maximum has to be exact."""
+    cdef const Py_ssize_t *field = program + AXES + AXIS_FIELDS
+    cdef const Py_ssize_t *taps = program + field[TAPS_AT]
+    cdef Py_ssize_t width = (program + field[AXIS_FIELDS + TAPS_AT])[SIZE], h, d = tile.low[0]
+    cdef Py_ssize_t rows = tile.high[1] - tile.low[1], out = tile.high[2]
+    cdef Py_ssize_t top = first_tap(taps, tile.low[1]), bottom = top + rows + taps[TAPS] - 1
+    cdef Py_ssize_t n = max(out, LANES), step = n, at
+    cdef const Window *window = space.windows[2]
+    cdef const char *which = NULL
+    cdef real *y = space.lines
+    cdef bint inside
+    cdef Box b = line_of(window.count, window.step)
+    x += (plane * (program + program[AXES + TAPS_AT])[SIZE] + d) * taps[SIZE] * width
+    if kind >= ROUTE_BYTES:
+        which = space.which.at + space.which.item * (
+            (plane - space.which.origin[0]) * space.which.pitch[0]
+            + (d - space.which.origin[1]) * space.which.pitch[1]
+            - space.which.origin[2] * space.which.pitch[2]
+        )
+    b.count[1] = taps[TAPS]
+    b.hop[1], b.hop[2] = field[AXIS_FIELDS + BOX], window.hop
+    if kind >= ROUTE_BYTES:
+        # The first row of the windows that a cell is under has it as their last.
+        b.place = (taps[TAPS] - 1) * b.hop[1] + window.place
+        b.hop[1] = -b.hop[1]
+    inside = not program[ADJOINT] and top >= 0 and bottom <= taps[SIZE] and (
+        space.low[2] == 0 and space.high[2] == width and n == out
+        and (kind < ROUTE_BYTES or space.which.pitch[2] == width)
+    )
+    if inside:
+        b.pitch[1] = width
+        x += top * width
+        if kind >= ROUTE_BYTES:
+            which += top * width * space.which.item
+        if kind < SUM and not plain(x, (bottom - top) * width):
+            return False
+    else:
+        b.pitch[1] = space.high[2] - space.low[2]
+        if not (
+            lay_out_rows(kind, program, x, <const unsigned char *>which, top, bottom, space)
+            if kind != ROUTE_INTS
+            else lay_out_rows(kind, program, x, <const int *>which, top, bottom, space)
+        ):
+            return False
+        x, which = space.stage, space.stage_argmax
+    at = (plane - tile.plane) * target.plane
+    if target.kept and step == out:
+        y = target.y + at
+    roll(kind, program[SEPARABLE], x, which, &b, rows, n, y, step, space.places)
+    for h in range(rows):
+        if target.kept and step != out:
+            copy_row(y + h * step, out, target.y + at)
+        if kind == ARGMAX or program[MEAN] or space.empty[0] or space.empty[1] or space.empty[2]:
+            finish(kind, program, space.places + h * step, tile, target, plane, d,
+                   tile.low[1] + h, space, argmax)
+        at += target.height
+    return True
+
+
 cdef inline bint same(const Window *a, const Window *b) noexcept nogil:
     """Whether two windows have the same taps."""
     return a.start == b.start and a.count == b.count and a.step == b.step
@@ -1830,6 +2195,11 @@ cdef bint reduce_plane(
     cdef Run run
     run.rows = 1
     run.x_step = run.y_step = run.places_step = 0
+    if program[ROLL] and not exact and (
+        out == (program + field[2 * AXIS_FIELDS + TAPS_AT])[WINDOWS]
+    ):
+        return roll_plane(kind, program, x, tile, target, plane, space, argmax)
+    space.framed = False
     if program[SLIDE] and not exact:
         for d in range(tile.low[0], tile.high[0]):
             if not slide(kind, program, x, tile, target, plane, d, space, argmax):
@@ -1958,8 +2328,8 @@ cdef void set_up(
                 return
             continue
         space.done_low[axis], space.done_high[axis] = low, high
+        space.empty[axis] = False
         if axis == 2:
-            space.empty = False
             # Of narrow cells, `sweep` needs windows by themselves only where they are far apart.
             short = (
                 program[CHANNELS] < LANES and taps[ADVANCE] < LANES
@@ -2117,13 +2487,9 @@ cdef void *lay_out(
     space.places = <bits *>part(&at, carried * 4 * line * sizeof(bits))
     space.line = line
     space.done_exact = -1
+    space.framed = False
     return block
 
-
-ctypedef fused item:
-    real
-    unsigned char
-    int
 
 cdef enum:
     MOST_TOGETHER = 16
@@ -2156,13 +2522,6 @@ cdef inline void turn_about(
         c += side
 
 
-cdef inline void fetch_behind(const item *x, Py_ssize_t n) noexcept nogil:
-    """Prefetch what lies behind n elements: as many, which come after all else done with these."""
-    cdef Py_ssize_t i
-    for i in range(n * <Py_ssize_t>sizeof(item) // 64):
-        poolgrad_prefetch(<const char *>(x + n) + 64 * i)
-
-
 cdef void put_together(
     const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y
 ) noexcept nogil:
@@ -2191,6 +2550,86 @@ cdef inline bint next_group(
     first[0] = poolgrad_fetch_add(ticket, 1) * MOST_TOGETHER
     planes[0] = min(program[TOGETHER] - first[0], MOST_TOGETHER)
     return planes[0] > 0
+
+
+# ---------------------------------------------------------------------------- one window a plane
+
+
+cdef enum:
+    MOST_SUMS = 1024  # channels of a tile of whole planes
+
+
+cdef inline void add_cells_up(
+    const real *x, Py_ssize_t cells, Py_ssize_t channels, Py_ssize_t n, real divisor, real *y
+) noexcept nogil:
+    """As `add_up`, of the first n channels of each cell."""
+    cdef real[4][MOST_SUMS] sums
+    cdef const real *cell
+    cdef Py_ssize_t i, k, c = 0
+    for k in range(4):
+        for i in range(n):
+            sums[k][i] = blank(SUM)
+    while c + 4 <= cells:
+        for k in range(4):
+            cell = x + (c + k) * channels
+            for i in range(n):
+                sums[k][i] = sums[k][i] + cell[i]
+        c += 4
+    for i in range(n):
+        y[i] = (sums[0][i] + sums[2][i]) + (sums[1][i] + sums[3][i])
+    while c < cells:
+        for i in range(n):
+            y[i] = y[i] + x[c * channels + i]
+        c += 1
+    for i in range(n):
+        y[i] = y[i] / divisor
+
+
+cdef inline void reduce_cells(
+    const Py_ssize_t *p, const real *x, Py_ssize_t cells, Py_ssize_t n, real divisor, real *y
+) noexcept nogil:
+    """Make n channels of the average of a plane, or of its gradient."""
+    cdef Py_ssize_t channels = p[CHANNELS], c, i
+    if not p[ADJOINT]:
+        add_cells_up(x, cells, channels, n, divisor, y)
+        return
+    for i in range(n):
+        y[i] = x[i] / divisor
+    for c in range(1, cells):
+        memcpy(y + c * channels, y, n * sizeof(real))
+
+
+cdef void reduce_whole(
+    const Py_ssize_t *p,               # IN: the program
+    const real *x,                     # IN
+    real *y,                           # OUT
+    Py_ssize_t *ticket,                # INOUT
+) noexcept nogil:
+    """Make averages of whole planes, or their gradients, until none is left."""
+    cdef const Py_ssize_t *field = p + AXES
+    cdef Py_ssize_t axis, plane, i, cells = 1, channels = p[CHANNELS], from_plane, to_plane
+    cdef double counted = 1
+    cdef real divisor, share
+    cdef Tile tile
+    for axis in range(3):
+        cells *= (p + field[TAPS_AT])[WINDOWS if p[ADJOINT] else SIZE]
+        counted *= clip(p + field[DIVISORS_AT], 0).count
+        field += AXIS_FIELDS
+    divisor = <real>counted
+    from_plane, to_plane = channels * cells, channels
+    if p[ADJOINT]:
+        from_plane, to_plane = to_plane, from_plane
+    while take(ticket, p, &tile):
+        for plane in range(tile.plane, tile.plane + tile.planes):
+            if channels == 1 and p[ADJOINT]:
+                share = x[plane] / divisor
+                for i in range(cells):
+                    y[plane * cells + i] = share
+            elif channels == 1:
+                y[plane] = add_up(x + plane * cells, cells) / divisor
+            else:
+                reduce_cells(p, x + plane * from_plane + tile.channel, cells, tile.channels,
+                             divisor, y + plane * to_plane + tile.channel)
 
 
 cdef void reduce_tiles(
@@ -2241,7 +2680,11 @@ cdef bint reduce(
     cdef real *together = NULL
     cdef real *result
     cdef index *which
-    cdef void *block = lay_out(p, kind == ARGMAX, 0, &space)
+    cdef void *block
+    if p[WHOLE]:
+        reduce_whole(p, x, y, ticket)
+        return True
+    block = lay_out(p, kind == ARGMAX, 0, &space)
     if p[TOGETHER]:
         together = <real *>malloc(
             (n + m) * MOST_TOGETHER * sizeof(real) + m * MOST_TOGETHER * sizeof(index)

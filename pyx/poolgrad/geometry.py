@@ -134,6 +134,11 @@ class Axis:
         """Whether each window is just the input cell of the same index."""
         return self.kernel == 1 and self.stride == 1 and self.size == self.output
 
+    @property
+    def whole(self) -> bool:
+        """Whether there is one window, which has all cells."""
+        return self.output == self.dilation == 1 and self.kernel >= self.before + self.size
+
     def taps(self) -> Rows:
         """Return the table of the windows' taps in the input."""
         return [

@@ -54,6 +54,18 @@ MOST_TOGETHER: Final = 16
 LEAST_TOGETHER: Final = 8
 MOST_CELLS: Final = 4096
 
+#: Channels of a plane that are averaged at a time, so that their sums stay in the L1 cache.
+MOST_SUMS: Final = 1024
+
+#: Rows of windows that rows of one channel go into while they are read once; the least windows of
+#: a row for which that pays, and the most cells that a window may reach; the bytes of rows that a
+#: tile aims at, and the least rows of results.
+ROLLED: Final = (2, 3, 5)
+LEAST_ROLLED: Final = 16
+MOST_REACH: Final = 64
+ROLL_BYTES: Final = 24 * 1024
+LEAST_ROWS: Final = 16
+
 #: Windows of a row of narrow cells that are clipped, and made by themselves nevertheless.
 FEW_CLIPPED: Final = 4
 
@@ -62,7 +74,7 @@ MOST_ROWS: Final = 16
 MOST_RUN: Final = 4096
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
-HEADER: Final = 26
+HEADER: Final = 28
 AXIS_FIELDS: Final = 6
 
 
@@ -146,18 +158,24 @@ def program(
     many_looks = looks > MOST_LOOKS or not all(axis.plain for axis in axes)
     together = 0
     most = max(prod(axis.size for axis in axes), prod(axis.output for axis in axes))
+    # Averages of whole planes.
+    whole = divisors is not None and most <= MOST_CELLS and all(a.whole for a in axes)
+    # What finds an argmax again is done as its forward is.
+    windows = (axes[0].windows, axes[1].windows, axes[2].windows)
+    rolls = channels == 1 and _rolls(windows if task == "search" else sides)
+    roll = rolls and _rolls(sides) and not (routes and many_looks)
     # Windows that scatter a saved argmax, as few of them do as well as many, and those that
     # `apart` makes by the vector are best left where they are.
-    alone = task == "route" and (many_looks or looks <= FEW_LOOKS)
+    alone = whole or rolls or (task == "route" and (many_looks or looks <= FEW_LOOKS))
     alone = alone or (
         task in ("forward", "argmax", "search")
-        and axes[2].windows.period == 1 < axes[2].windows.advance
-        and axes[2].output >= (NARROW // 2 if task == "forward" else NARROW)
-        and axes[2].windows.front + axes[2].windows.back == 0
+        and windows[2].period == 1 < windows[2].advance
+        and windows[2].windows >= (NARROW // 2 if task == "forward" else NARROW)
+        and windows[2].front + windows[2].back == 0
     )
     if channels == 1 and planes >= LEAST_TOGETHER and most <= MOST_CELLS and not alone:
         together, planes, channels = planes, 1, MOST_TOGETHER
-    scatter = routes and (channels < NARROW or many_looks)
+    scatter = routes and not roll and (channels < NARROW or many_looks)
     # Rows of source that each row of the result needs of its own.
     own = prod(min(s.advance / s.period, s.taps) for s in (depth, height))
     ladder = not routes and axes[2].plain and width.taps > LARGE and width.shares(width.taps)
@@ -191,6 +209,7 @@ def program(
             and (many_clipped or task == "adjoint")
         )
     )
+    padded = padded or roll
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
     copied = padded or task == "adjoint"
     visits = prod(s.taps * s.period / s.advance for s in sides)
@@ -204,7 +223,7 @@ def program(
 
     band = [axis.output for axis in axes]
     sizes = [planes, depth.windows, height.windows, width.windows, max(1, channels)]
-    if not scatter:
+    if not scatter and not whole:
         sizes[1:4] = [min(n, LONGEST) for n in sizes[1:4]]
     if slide:
         sizes[2] = height.windows
@@ -215,6 +234,8 @@ def program(
         columns = (wide + (padding if padded else 0)) * sizes[4]
         out = sizes[3] * sizes[4]
         rows = 1 if separable or slide else deep * high
+        if roll:
+            rows = sizes[2] + height.taps - 1
         stage = rows * columns if copied and not scatter else 0
         work = 0
         if slide:
@@ -226,6 +247,8 @@ def program(
             line = max(line, min(columns, width.advance * out) + out)
         if apart and not backward:
             line = max(line, min(MOST_ROWS * out, MOST_RUN))  # rows that are made in one go
+        if roll:
+            line = max(line, sizes[2] * max(out, NARROW))
         slab = 0
         if task == "search":
             slab = prod(band) * sizes[4] if scatter else deep * high * wide * sizes[4]
@@ -244,7 +267,9 @@ def program(
             sizes[k] = max(least, (sizes[k] + 1) // 2)
 
     cell = sizes[4] * itemsize
-    if slide:
+    if whole:
+        sizes[4] = sizes[4] if backward else min(sizes[4], MOST_SUMS)
+    elif slide:
         cut(3, max(4 * width.taps, 512 // cell, 1), MOST_BYTES)
         cut(4, 32, MOST_BYTES)
         cut(3, 1, MOST_BYTES)
@@ -256,6 +281,9 @@ def program(
         for k in range(3):
             while band[k] > 1 and prod(band) * sizes[4] * itemsize > MOST_BYTES:
                 band[k] = (band[k] + 1) // 2
+    elif roll:
+        sizes[1] = 1
+        cut(2, LEAST_ROWS, ROLL_BYTES)
     elif not scatter:
         tall = max(1, 2 * (height.taps * height.period // max(1, height.advance) - 1))
         if separable:
@@ -268,8 +296,8 @@ def program(
             cut(k, least, MOST_BYTES)
     if separable and sizes[4] < channels and padding <= width.size + 64:
         padded = copied = True  # so that a row is one vector again
-    whole = sizes[1:] == [depth.windows, height.windows, width.windows, max(1, channels)]
-    if whole:
+    uncut = sizes[1:] == [depth.windows, height.windows, width.windows, max(1, channels)]
+    if uncut:
         plane = max(
             1,
             itemsize
@@ -281,13 +309,13 @@ def program(
             sizes[0] = max(sizes[0], min(planes, 4))  # which are done in step
     else:
         sizes[0] = 1
-    stage, work, line, slab, table = workspace()
+    stage, work, line, slab, table = (0, 0, 0, 0, 0) if whole else workspace()
     cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
     code = [
-        planes, channels, *sizes, separable, ladder, slide, padded, watched,
+        planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
         divisors is not None and not backward, task == "adjoint", scatter,
         slab, *band, stage, work, line,
-        together, cells_in, cells_out, table,
+        whole, together, cells_in, cells_out, table,
     ]  # fmt: skip
     carried = task == "argmax"
     shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0
@@ -299,16 +327,34 @@ def program(
         tuple(code),
         (sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]),
         (planes, depth.windows, height.windows, width.windows, max(1, channels)),
-        _cuts(scatter, slide, channels, height, width),
+        _cuts(whole, roll, scatter, slide, channels, height, width),
         spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 178 + shared,
         together,
     )
 
 
+def _rolls(sides: tuple[Side, Side, Side]) -> bool:
+    """Return whether rows of one channel are read once, and go into all windows they are in."""
+    depth, height, width = sides
+    return (
+        depth.trivial
+        and all(s.period == s.advance == 1 for s in (height, width))
+        and height.taps in ROLLED
+        and height.step == 1
+        and width.taps <= LARGE
+        and (width.taps - 1) * width.step <= MOST_REACH
+        and LEAST_ROLLED <= width.windows <= LONGEST
+    )
+
+
 def _cuts(
-    scatter: bool, slide: bool, channels: int, height: Side, width: Side
+    whole: bool, roll: bool, scatter: bool, slide: bool, channels: int, height: Side, width: Side
 ) -> tuple[tuple[int, int], ...]:
     """Return which sizes of a tile to halve, down to what, to have more tiles for threads."""
+    if whole:
+        return (0, 1), (4, 256)
+    if roll:
+        return (0, 1), (2, 8)
     if scatter:
         # Either some channels of a whole plane, or one stretch of memory.
         if channels >= 64:

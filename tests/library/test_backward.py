@@ -176,6 +176,17 @@ MIDDLE = [
     ((2, 5, 7, 37, 3), 2, {}),
     ((2, 23, 70, 3), (1, 2), {"stride": (3, 2)}),
     ((5, 60, 61, 1), 39, {"stride": 1, "padding": 19}),
+    # Rows of one channel, with channels first, that are read once, in one tile or in several.
+    ((2, 23, 35, 10), 3, {"stride": 1, "padding": 1}),
+    ((1, 90, 200, 2), (3, 4), {"stride": 1, "padding": ((1, 1), (0, 2))}),
+    ((1, 12, 30, 9), (2, 6), {"stride": 1, "padding": ((3, 4), (9, 2)), "dilation": (1, 4)}),
+    ((1, 5, 18, 40, 2), (1, 5, 2), {"stride": 1, "padding": (0, 2, 1)}),
+    ((1, 20, 30, 9), 5, {"stride": 1, "padding": 2}),
+    # Cells every other one of which is under windows of a kind.
+    ((1, 41, 90, 2), 3, {"stride": 2, "padding": 1}),
+    # Whole planes.
+    ((3, 7, 7, 1500), 7, {}),
+    ((1, 2, 3, 5), (4, 6), {"padding": ((1, 1), (2, 1))}),
 ]
 MIDDLE_IDS = [f"{'x'.join(map(str, shape))}-{str(k).replace(' ', '')}" for shape, k, _ in MIDDLE]
 
@@ -209,6 +220,11 @@ def test_middle_sized_average(shape, kernel_size, options, layout, dtype, count_
     dy = fill("normal", reference.output_shape(shape, geo, layout), dtype, 8)
     dx = pg.avg_pool_backward(dy, shape, kernel_size, **options)
     assert_close(dx, windowed.avg_pool_backward(dy, shape, kernel_size, **options))
+    if layout == "channels_first":
+        options["layout"] = "channels_last"
+        shape = (shape[0], *shape[2:], shape[1])
+        last = pg.avg_pool_backward(np.moveaxis(dy, 1, -1), shape, kernel_size, **options)
+        assert_same_bits(dx, np.ascontiguousarray(np.moveaxis(last, -1, 1)))
 
 
 @given(case=cases())

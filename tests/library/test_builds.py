@@ -61,8 +61,11 @@ def test_builds_agree_to_the_bit(build, case, threads):
         ((24,), (2,), (12,)),
         ((2, 2), (2, 2), (0, 0)),
         ((4, 5), (4, 3), (0, 1)),
+        ((3, 3), (1, 1), (1, 1)),
+        ((5, 4), (1, 1), (2, 2)),
+        ((41, 67), (1, 1), (0, 0)),
     ],
-    ids=["small", "wide", "high", "large", "long", "pairs", "apart"],
+    ids=["small", "wide", "high", "large", "long", "pairs", "apart", "rolled", "rows", "whole"],
 )
 def test_builds_agree_on_every_path(build, dtype, layout, channels, kernel_size, stride, padding):
     case = builds.Case(

@@ -104,6 +104,16 @@ MIDDLE = [
     ((1, 700, 3), 4, {"stride": 4}),
     ((1, 31, 130, 2), 5, {"stride": 3, "padding": 2}),
     ((1, 70, 100, 9), 3, {"stride": 2, "padding": 1}),
+    # Rows of one channel, with channels first, that are read once, in one tile or in several.
+    ((2, 23, 35, 10), 3, {"stride": 1, "padding": 1}),
+    ((1, 90, 200, 2), (5, 3), {"stride": 1, "padding": ((2, 2), (0, 2))}),
+    ((1, 12, 30, 9), (2, 7), {"stride": 1, "padding": ((3, 4), (9, 2)), "dilation": (1, 4)}),
+    ((1, 5, 18, 40, 2), (1, 5, 5), {"stride": 1, "padding": (0, 2, 2)}),
+    ((1, 3, 17, 3), (5, 2), {"stride": 1, "padding": ((6, 7), (0, 0))}),
+    # Whole planes.
+    ((3, 7, 7, 1500), 7, {}),
+    ((2, 5, 3, 4, 17), (5, 3, 4), {}),
+    ((1, 2, 3, 5), (4, 6), {"padding": ((1, 1), (2, 1))}),
 ]
 MIDDLE_IDS = [f"{'x'.join(map(str, shape))}-{str(k).replace(' ', '')}" for shape, k, _ in MIDDLE]
 
@@ -134,6 +144,9 @@ def test_middle_sized_average(shape, kernel_size, options, layout, dtype, count_
     options = {**options, "layout": layout, "count_include_pad": count_include_pad}
     y = pg.avg_pool(x, kernel_size, **options)
     assert_close(y, windowed.avg_pool(x, kernel_size, **options))
+    if layout == "channels_first":
+        last = pg.avg_pool(np.moveaxis(x, 1, -1), kernel_size, **{**options, "layout": LAYOUTS[0]})
+        assert_same_bits(y, np.ascontiguousarray(np.moveaxis(last, -1, 1)))
 
 
 def test_a_window_wider_than_an_int32_argmax_can_name_still_has_a_maximum():

@@ -151,6 +151,19 @@ def test_signed_zeros_survive_wide_windows(shape, kernel, dtype):
     assert_same_bits(pg.max_pool(x, kernel, **options), expected)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("channels", [1, 3, 40])
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 1), (3, 1), (2, 2), (3, 3), (6, 3), (40, 1)])
+def test_a_sum_of_negative_zeros_is_one(kernel, stride, channels, layout):
+    # As the definition has it: the first tap, and then the others added.
+    x = in_layout(np.full((1, 40, 40, channels), -0.0, "float32"), layout)
+    y = pg.avg_pool(x, kernel, stride=stride, layout=layout)
+    assert np.signbit(y).all()
+    dx = pg.avg_pool_backward(-np.abs(y), x.shape, kernel, stride=stride, layout=layout)
+    covered = pg.avg_pool_backward(np.ones_like(y), x.shape, kernel, stride=stride, layout=layout)
+    np.testing.assert_array_equal(np.signbit(dx), covered > 0)
+
+
 def test_nan_in_the_padding_frame_is_the_users():
     # With exclude, a NaN beside the padding is still counted and spreads to its windows only.
     x = np.array([np.nan, 1, 1, 1], "float32").reshape(1, 4, 1)
