@@ -30,7 +30,7 @@ e) Results are cut into tiles that threads take from a common counter. A tile's 
 f) The gradient of a maximum goes where the argmax points: a cell compares the argmax of the
    windows that cover it, which is a reduction too (`ROUTE_BYTES`, `ROUTE_INTS`), or, where these
    are many or the channels few, each window adds to its cell (`scatter`). Both add in the same
-   order. Where each cell is under one window at most, it may just be written (`route_pairs`).
+   order. Where each cell is under one window at most, it may just be written (`route_apart`).
 
 Nothing here checks, allocates or raises: `plan` has compared every shape before.
 """
@@ -318,6 +318,12 @@ cdef extern from *:
     #endif
     }
 
+    INLINE int is_power_of_two(REAL value) {
+        BITS pattern;
+        memcpy(&pattern, &value, sizeof(value));
+        return (pattern & (((BITS)1 << (FLOATS ? 23 : 52)) - 1)) == 0;
+    }
+
     /* Add n elements: every fourth, then these sums, then those that are left. */
     INLINE REAL add_up(const REAL *x, Py_ssize_t n) {
         typedef REAL four __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)),
@@ -366,6 +372,7 @@ cdef extern from *:
     void turn(
         const void *x, Py_ssize_t gap, void *y, Py_ssize_t step, int size, Py_ssize_t columns
     ) noexcept nogil
+    bint is_power_of_two(real value) noexcept nogil
     real add_up(const real *x, Py_ssize_t n) noexcept nogil
     void poolgrad_prefetch(const void *p) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
@@ -1518,7 +1525,7 @@ cdef void divide(
 ) noexcept nogil:
     """Divide each cell of a row by its window's divisor."""
     cdef Py_ssize_t i, w = 0, many, length
-    cdef real divisor
+    cdef real divisor, factor
     while w < width:
         # Neighbours mostly have the same divisor: one long vector.
         many = 1
@@ -1526,8 +1533,13 @@ cdef void divide(
             many = min(alike[w], width - w)
         divisor = <real>(outer * counts[w])
         length = many * channels
-        for i in range(length):
-            y[w * y_pitch + i] = x[w * pitch + i] / divisor
+        factor = 1 / divisor
+        if is_power_of_two(divisor):  # then this is exact, and takes less time
+            for i in range(length):
+                y[w * y_pitch + i] = x[w * pitch + i] * factor
+        else:
+            for i in range(length):
+                y[w * y_pitch + i] = x[w * pitch + i] / divisor
         w += many
 
 
@@ -1966,14 +1978,14 @@ cdef inline void roll_as(
 ) noexcept nogil:
     cdef Py_ssize_t i = 0
     while i + 2 * LANES <= n and kind != ARGMAX and kind < ROUTE_BYTES:
-        roll_strip(kind, by_rows, 2, high, wide, x + i, further(kind, which, i), b, rows, y + i, y_step,
-                   places + i)
+        roll_strip(kind, by_rows, 2, high, wide, x + i, further(kind, which, i), b, rows, y + i,
+                   y_step, places + i)
         i += 2 * LANES
     while i < n:
         # The last vector may overlap the one before.
         i = min(i, n - LANES)
-        roll_strip(kind, by_rows, 1, high, wide, x + i, further(kind, which, i), b, rows, y + i, y_step,
-                   places + i)
+        roll_strip(kind, by_rows, 1, high, wide, x + i, further(kind, which, i), b, rows, y + i,
+                   y_step, places + i)
         i += LANES
 
 
@@ -2986,8 +2998,8 @@ cdef void scatter(
         set_to_zero(dx, done, last, size, planes, channels, tile.channels)
 
 
-cdef bint in_pairs(const Py_ssize_t *forward, Py_ssize_t channels) noexcept nogil:
-    """Whether windows, of one channel, share no cell, and take two neighbours each of a row."""
+cdef bint share_none(const Py_ssize_t *forward, Py_ssize_t channels) noexcept nogil:
+    """Whether windows share no cell, and lie side by side in a row; of one channel, in pairs."""
     cdef const Py_ssize_t *taps = NULL
     cdef int axis
     for axis in range(3):
@@ -2998,57 +3010,118 @@ cdef bint in_pairs(const Py_ssize_t *forward, Py_ssize_t channels) noexcept nogi
             and (taps[WINDOWS] - 1) * taps[ADVANCE] + taps[TAPS] <= taps[SIZE]
         ):
             return False
-    return channels == 1 and taps[TAPS] == taps[ADVANCE] == 2 and taps[WINDOWS] >= LANES
+    return taps[TAPS] == taps[ADVANCE] and (
+        channels > 1 or taps[TAPS] == 2 and taps[WINDOWS] >= LANES
+    )
 
 
-cdef void route_pairs(
+cdef inline mask widen(const index *x) noexcept nogil:
+    """Return so many values, each in a lane of its own."""
+    if index is int:
+        return widen_ints(x)
+    else:
+        return widen_bytes(x)
+
+
+cdef inline void route_row_of_pairs(
+    const real *dy, const index *argmax, Py_ssize_t n, Py_ssize_t place, real *dx
+) noexcept nogil:
+    """Write the row of dx that has tap `place` of each of n windows, and the next one."""
+    cdef Py_ssize_t i = 0
+    cdef vec v, one, two
+    cdef mask which, even = splat_bits(<bits>place), odd = splat_bits(<bits>(place + 1))
+    while i < n:
+        # The last vector may overlap the one before.
+        i = min(i, n - LANES)
+        v = load(dy + i)
+        which = widen(argmax + i)
+        # 0 is added, here too: then no -0.0 is left.
+        one = splat(0) + where(equal_bits(which, even), v)
+        two = splat(0) + where(equal_bits(which, odd), v)
+        store(dx + 2 * i, first_in_turn(one, two))
+        store(dx + 2 * i + LANES, second_in_turn(one, two))
+        i += LANES
+
+
+cdef inline void route_row(
+    const real *dy, const index *argmax, Py_ssize_t n, Py_ssize_t channels, Py_ssize_t taps,
+    Py_ssize_t place, bint more, real *dx
+) noexcept nogil:
+    """Write the row of dx that has the taps from `place` on of each of n windows.
+
+    A vector may reach into the next cell, which is written after it; in the last windows of a row,
+    into the next row, if there is more.
+    """
+    cdef Py_ssize_t w, c, t, last = max(0, n if more else n - 1 - (LANES - 1) // channels)
+    cdef real share
+    for w in range(last):
+        for t in range(taps):
+            c = 0
+            while c < channels:
+                store(dx + c, splat(0) + where(
+                    equal_bits(widen(argmax + c), splat_bits(<bits>(place + t))), load(dy + c)
+                ))
+                c += LANES
+            dx += channels
+        dy += channels
+        argmax += channels
+    for w in range(last, n):
+        for t in range(taps):
+            for c in range(channels):
+                share = dy[c]
+                dx[c] = 0 + (share if argmax[c] == <index>(place + t) else 0)
+            dx += channels
+        dy += channels
+        argmax += channels
+
+
+cdef inline void route_apart_as(
     const Py_ssize_t *forward,         # IN: the program of the windows
+    Py_ssize_t channels,
     const real *dy,                    # IN: a plane
     const index *argmax,               # IN
     real *dx,                          # OUT
 ) noexcept nogil:
-    """Write a plane of dx, whose windows are `in_pairs`: each cell is under one of them at most."""
+    """Write a plane of dx, each cell of which is under one window at most."""
     cdef const Py_ssize_t *deep = forward + forward[AXES + TAPS_AT]
     cdef const Py_ssize_t *high = forward + forward[AXES + AXIS_FIELDS + TAPS_AT]
     cdef const Py_ssize_t *wide = forward + forward[AXES + 2 * AXIS_FIELDS + TAPS_AT]
-    cdef Py_ssize_t n = wide[WINDOWS], d, h, i, k, row, place
+    cdef Py_ssize_t n = wide[WINDOWS], length = wide[SIZE] * channels, d, h, k, row, place
+    # To the compiler, what is stored might be part of the program.
+    cdef Py_ssize_t bands = high[WINDOWS], rows = high[TAPS], across = wide[TAPS]
     cdef real *to
-    cdef vec v, one, two
-    cdef mask which, even, odd
-    if (
-        deep[WINDOWS] * deep[TAPS] < deep[SIZE] or high[WINDOWS] * high[TAPS] < high[SIZE]
-        or 2 * n < wide[SIZE]
-    ):
-        memset(dx, 0, deep[SIZE] * high[SIZE] * wide[SIZE] * sizeof(real))
+    cdef bint more
+    cdef bint covered = (
+        deep[WINDOWS] * deep[TAPS] == deep[SIZE] and high[WINDOWS] * high[TAPS] == high[SIZE]
+        and n * wide[TAPS] == wide[SIZE]
+    )
+    if not covered:
+        memset(dx, 0, deep[SIZE] * high[SIZE] * length * sizeof(real))
     for d in range(deep[WINDOWS]):
-        for h in range(high[WINDOWS]):
+        for h in range(bands):
+            more = covered and (h < bands - 1 or deep[TAPS] == 1 and d < deep[WINDOWS] - 1)
             place = 0
             for k in range(deep[TAPS]):
-                to = dx + wide[SIZE] * (
-                    (d * deep[ADVANCE] + k) * high[SIZE] + h * high[ADVANCE]
-                )
+                to = dx + length * ((d * deep[ADVANCE] + k) * high[SIZE] + h * high[ADVANCE])
                 # Row after row: memory that is written in order is written sooner.
-                for row in range(high[TAPS]):
-                    even, odd = splat_bits(<bits>place), splat_bits(<bits>(place + 1))
-                    i = 0
-                    while i < n:
-                        # The last vector may overlap the one before.
-                        i = min(i, n - LANES)
-                        v = load(dy + i)
-                        if sizeof(index) == 1:
-                            which = widen_bytes(<const unsigned char *>argmax + i)
-                        else:
-                            which = widen_ints(<const int *>argmax + i)
-                        # 0 is added, here too: then no -0.0 is left.
-                        one = splat(0) + where(equal_bits(which, even), v)
-                        two = splat(0) + where(equal_bits(which, odd), v)
-                        store(to + 2 * i, first_in_turn(one, two))
-                        store(to + 2 * i + LANES, second_in_turn(one, two))
-                        i += LANES
-                    place += 2
-                    to += wide[SIZE]
-            dy += n
-            argmax += n
+                for row in range(rows):
+                    if channels == 1:
+                        route_row_of_pairs(dy, argmax, n, place, to)
+                    else:
+                        route_row(dy, argmax, n, channels, across, place, more, to)
+                    place += across
+                    to += length
+            dy += n * channels
+            argmax += n * channels
+
+
+cdef void route_apart(
+    const Py_ssize_t *forward, Py_ssize_t channels, const real *dy, const index *argmax, real *dx
+) noexcept nogil:
+    if channels == 1:
+        route_apart_as(forward, 1, dy, argmax, dx)
+    else:
+        route_apart_as(forward, channels, dy, argmax, dx)
 
 
 cdef void search(
@@ -3156,7 +3229,7 @@ cdef void route_tiles(
     cdef Target target
     cdef Spot *which = &space.which
     cdef Py_ssize_t axis, plane, planes, next_plane
-    cdef bint whole, pairs
+    cdef bint whole, apart
     cdef Py_ssize_t[3] windows
     cdef Py_ssize_t[3] least
     cdef Py_ssize_t[3] most
@@ -3171,7 +3244,7 @@ cdef void route_tiles(
     which.pitch[2] = windows[2] * p[CHANNELS]
     which.pitch[1] = windows[1] * which.pitch[2]
     which.pitch[0] = windows[0] * which.pitch[1]
-    pairs = p[SCATTER] and x == NULL and in_pairs(f, p[CHANNELS])
+    apart = p[SCATTER] and x == NULL and share_none(f, p[CHANNELS])
     while take(ticket, p, &tile):
         one = tile
         one.planes = 1
@@ -3200,9 +3273,9 @@ cdef void route_tiles(
             elif x == NULL:
                 if next_plane > plane:
                     continue  # it was one of four
-                if whole and pairs:
-                    route_pairs(f, dy + plane * which.pitch[0], saved + plane * which.pitch[0],
-                                dx + plane * target.plane)
+                if whole and apart and tile.channels == p[CHANNELS]:
+                    route_apart(f, p[CHANNELS], dy + plane * which.pitch[0],
+                                saved + plane * which.pitch[0], dx + plane * target.plane)
                     continue
                 planes = 1
                 if p[CHANNELS] == 1 and whole and plane + 4 <= tile.plane + tile.planes:

@@ -175,6 +175,11 @@ MIDDLE = [
     ((3, 22, 50, 3), 2, {}),
     ((2, 5, 7, 37, 3), 2, {}),
     ((2, 23, 70, 3), (1, 2), {"stride": (3, 2)}),
+    # The same of few channels, whose last windows of a row are done with care, or of all rows.
+    ((2, 24, 24, 6), 2, {}),
+    ((2, 12, 28, 5), (4, 3), {}),
+    ((1, 4, 6, 20, 11), 2, {}),
+    ((2, 3, 4, 2, 2), (1, 2, 2), {}),
     ((5, 60, 61, 1), 39, {"stride": 1, "padding": 19}),
     # Rows of one channel, with channels first, that are read once, in one tile or in several.
     ((2, 23, 35, 10), 3, {"stride": 1, "padding": 1}),
