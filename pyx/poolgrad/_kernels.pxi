@@ -1887,14 +1887,7 @@ cdef bint reduced_row(
     return True
 
 
-# ------------------------------------------------------------------------------ a plane at once
-
-
-cdef inline void fetch_behind(const item *x, Py_ssize_t n) noexcept nogil:
-    """Prefetch what lies behind n elements: as many, which come after all else done with these."""
-    cdef Py_ssize_t i
-    for i in range(n * <Py_ssize_t>sizeof(item) // 64):
-        poolgrad_prefetch(<const char *>(x + n) + 64 * i)
+# ------------------------------------------------------------------------------ rows read once
 
 
 cdef inline void copy_row(const item *x, Py_ssize_t n, item *y) noexcept nogil:
@@ -2046,7 +2039,7 @@ cdef inline void write_frame(
         memset(<index *>space.stage_argmax + at, -1, n * sizeof(index))
 
 
-cdef inline bint lay_out_rows(
+cdef inline bint frame_rows(
     Kind kind,
     const Py_ssize_t *program,
     const real *x,           # IN: a plane
@@ -2094,7 +2087,7 @@ cdef bint roll_plane(
     Target *target,          # OUT
     Py_ssize_t plane,
     Space *space,
-    index argmax,
+    index _argmax,           # only its type is used
 ) noexcept nogil:
     """Make a plane of a tile by `roll`; False if a maximum has to be exact."""
     cdef const Py_ssize_t *field = program + AXES + AXIS_FIELDS
@@ -2102,10 +2095,9 @@ cdef bint roll_plane(
     cdef Py_ssize_t width = (program + field[AXIS_FIELDS + TAPS_AT])[SIZE], h, d = tile.low[0]
     cdef Py_ssize_t rows = tile.high[1] - tile.low[1], out = tile.high[2]
     cdef Py_ssize_t top = first_tap(taps, tile.low[1]), bottom = top + rows + taps[TAPS] - 1
-    cdef Py_ssize_t n = max(out, LANES), step = n, at
+    cdef Py_ssize_t at = (plane - tile.plane) * target.plane
     cdef const Window *window = space.windows[2]
     cdef const char *which = NULL
-    cdef real *y = space.lines
     cdef bint inside
     cdef Box b = line_of(window.count, window.step)
     x += (plane * (program + program[AXES + TAPS_AT])[SIZE] + d) * taps[SIZE] * width
@@ -2122,7 +2114,7 @@ cdef bint roll_plane(
         b.place = (taps[TAPS] - 1) * b.hop[1] + window.place
         b.hop[1] = -b.hop[1]
     inside = not program[ADJOINT] and top >= 0 and bottom <= taps[SIZE] and (
-        space.low[2] == 0 and space.high[2] == width and n == out
+        space.low[2] == 0 and space.high[2] == width
         and (kind < ROUTE_BYTES or space.which.pitch[2] == width)
     )
     if inside:
@@ -2135,23 +2127,23 @@ cdef bint roll_plane(
     else:
         b.pitch[1] = space.high[2] - space.low[2]
         if not (
-            lay_out_rows(kind, program, x, <const unsigned char *>which, top, bottom, space)
+            frame_rows(kind, program, x, <const unsigned char *>which, top, bottom, space)
             if kind != ROUTE_INTS
-            else lay_out_rows(kind, program, x, <const int *>which, top, bottom, space)
+            else frame_rows(kind, program, x, <const int *>which, top, bottom, space)
         ):
             return False
         x, which = space.stage, space.stage_argmax
-    at = (plane - tile.plane) * target.plane
-    if target.kept and step == out:
-        y = target.y + at
-    roll(kind, program[SEPARABLE], x, which, &b, rows, n, y, step, space.places)
-    for h in range(rows):
-        if target.kept and step != out:
-            copy_row(y + h * step, out, target.y + at)
-        if kind == ARGMAX or program[MEAN] or space.empty[0] or space.empty[1] or space.empty[2]:
-            finish(kind, program, space.places + h * step, tile, target, plane, d,
-                   tile.low[1] + h, space, argmax)
-        at += target.height
+    roll(kind, program[SEPARABLE], x, which, &b, rows, out,
+         target.y + at if target.kept else space.lines, out, space.places)
+    # Rows of results lie side by side.
+    if kind == ARGMAX:
+        narrow(space.places, rows * out, <index *>target.argmax + at)
+    for h in range(rows if program[MEAN] else 0):
+        divide(target.y + at + h * out, 1, space.counts[0][0] * space.counts[1][h],
+               space.counts[2], space.alike, out, 1, target.y + at + h * out, 1)
+    if space.empty[0] or space.empty[1] or space.empty[2]:
+        for h in range(rows):
+            blot_out(kind, program, tile, target, at + h * out, d, tile.low[1] + h, <index>0)
     return True
 
 
@@ -2532,6 +2524,13 @@ cdef inline void turn_about(
             turn(x + k * gap + i, gap, y + i * step + k, step, sizeof(item), side)
             r += side
         c += side
+
+
+cdef inline void fetch_behind(const item *x, Py_ssize_t n) noexcept nogil:
+    """Prefetch what lies behind n elements: as many, which come after all else done with these."""
+    cdef Py_ssize_t i
+    for i in range(n * <Py_ssize_t>sizeof(item) // 64):
+        poolgrad_prefetch(<const char *>(x + n) + 64 * i)
 
 
 cdef void put_together(

@@ -248,7 +248,7 @@ def program(
         if apart and not backward:
             line = max(line, min(MOST_ROWS * out, MOST_RUN))  # rows that are made in one go
         if roll:
-            line = max(line, sizes[2] * max(out, NARROW))
+            line = max(line, sizes[2] * out)
         slab = 0
         if task == "search":
             slab = prod(band) * sizes[4] if scatter else deep * high * wide * sizes[4]
