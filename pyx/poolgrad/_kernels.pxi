@@ -216,6 +216,13 @@ cdef extern from *:
         if (FLOATS) return (mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
         memcpy(&four, x, 4);
         return (mask)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+    #elif SSE2
+        int32_t few = 0;
+        __m128i v;
+        memcpy(&few, x, LANES);
+        v = _mm_unpacklo_epi8(_mm_cvtsi32_si128(few), _mm_setzero_si128());
+        v = _mm_unpacklo_epi16(v, _mm_setzero_si128());
+        return (mask)(FLOATS ? v : _mm_unpacklo_epi32(v, _mm_setzero_si128()));
     #else
         mask v;
         for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
