@@ -1381,6 +1381,162 @@ cdef inline int free_row(
     return row
 
 
+cdef inline void roll_strip(
+    Kind kind, bint by_rows, int vectors, int high, Py_ssize_t wide, const real *x,
+    const void *which, const Box *b, Py_ssize_t rows, real *y, Py_ssize_t y_step, bits *places
+) noexcept nogil:
+    """As `roll`, for so many vectors of a row; the counts are the box's, to be constants."""
+    cdef vec[5][2] best
+    cdef mask[5][2] kept
+    cdef vec v
+    cdef mask place
+    cdef Py_ssize_t row, w, i
+    # To the compiler, what is stored might be part of the box.
+    cdef Py_ssize_t down = b.pitch[1], across = b.pitch[2], first = b.place
+    cdef Py_ssize_t hop_down = b.hop[1], hop_across = b.hop[2]
+    cdef int u, t
+    for t in range(high):
+        for u in range(vectors):
+            best[t][u], kept[t][u] = splat(blank(kind)), splat_bits(0)
+    for row in range(rows + high - 1):
+        for u in range(vectors):
+            i = row * down + u * LANES
+            if by_rows:
+                # What the taps of a row come to is the same for all windows that it is in.
+                v, place = load(x + i), splat_bits(0)
+                for w in range(1, wide):
+                    fold(kind, QUICK, load(x + i + w * across),
+                         splat_bits(<bits>(w * hop_across)), &v, &place)
+                for t in range(high - 1):
+                    fold(kind, QUICK, v, place + splat_bits(<bits>((high - 1 - t) * hop_down)),
+                         &best[t][u], &kept[t][u])
+                best[high - 1][u], kept[high - 1][u] = v, place  # the first row of that one
+                continue
+            for w in range(wide):
+                v = load(x + i)
+                if kind == ROUTE_BYTES:
+                    place = widen_bytes(<const unsigned char *>which + i)
+                elif kind == ROUTE_INTS:
+                    place = widen_ints(<const int *>which + i)
+                for t in range(high):
+                    if kind == SUM and t == high - 1 and w == 0:
+                        best[t][u] = v  # the first tap of that one
+                        continue
+                    fold(kind, QUICK, v, equal_bits(place, splat_bits(<bits>(
+                        first + (high - 1 - t) * hop_down + w * hop_across
+                    ))), &best[t][u], &kept[t][u])
+                i += across
+        for u in range(vectors):
+            if row >= high - 1:
+                store(y + u * LANES, best[0][u])
+                if kind == ARGMAX:
+                    store_bits(places + u * LANES, kept[0][u])
+            for t in range(high - 1):
+                best[t][u], kept[t][u] = best[t + 1][u], kept[t + 1][u]
+            best[high - 1][u], kept[high - 1][u] = splat(blank(kind)), splat_bits(0)
+        if row >= high - 1:
+            y += y_step
+            places += y_step
+
+
+cdef inline void roll_as(
+    Kind kind, bint by_rows, int high, Py_ssize_t wide, const real *x, const void *which,
+    const Box *b, Py_ssize_t rows, Py_ssize_t n, real *y, Py_ssize_t y_step, bits *places
+) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i + 2 * LANES <= n and kind != ARGMAX and kind < ROUTE_BYTES:
+        roll_strip(kind, by_rows, 2, high, wide, x + i, further(kind, which, i), b, rows, y + i,
+                   y_step, places + i)
+        i += 2 * LANES
+    while i < n:
+        # The last vector may overlap the one before.
+        i = min(i, n - LANES)
+        roll_strip(kind, by_rows, 1, high, wide, x + i, further(kind, which, i), b, rows, y + i,
+                   y_step, places + i)
+        i += LANES
+
+
+cdef void roll(
+    Kind kind,
+    bint by_rows,            # SUM: whether the taps of each row are added first
+    const real *x,           # IN
+    const void *which,       # IN, ROUTE: the argmax of each element
+    const Box *b,            # IN: the taps of the first window; those of others are a cell further
+    Py_ssize_t rows,
+    Py_ssize_t n,            # results of a row: LANES or more
+    real *y,                 # OUT
+    Py_ssize_t y_step,       # elements from row to row of y
+    bits *places,            # OUT, ARGMAX
+) noexcept nogil:
+    """Make rows of results of windows that are a row apart each, reading each row once.
+
+    As many rows of results as a window has rows are in the making at a time, in registers.
+    """
+    if kind == MAX:
+        roll_rows(MAX, True, x, which, b, rows, n, y, y_step, places)
+    elif kind == ARGMAX:
+        roll_rows(ARGMAX, True, x, which, b, rows, n, y, y_step, places)
+    elif kind == SUM and by_rows:
+        roll_rows(SUM, True, x, which, b, rows, n, y, y_step, places)
+    elif kind == SUM:
+        roll_rows(SUM, False, x, which, b, rows, n, y, y_step, places)
+    elif kind == ROUTE_BYTES:
+        roll_rows(ROUTE_BYTES, False, x, which, b, rows, n, y, y_step, places)
+    else:
+        roll_rows(ROUTE_INTS, False, x, which, b, rows, n, y, y_step, places)
+
+
+cdef inline void roll_rows(
+    Kind kind, bint by_rows, const real *x, const void *which, const Box *b, Py_ssize_t rows,
+    Py_ssize_t n, real *y, Py_ssize_t y_step, bits *places
+) noexcept nogil:
+    if b.count[1] == 2:
+        roll_as(kind, by_rows, 2, b.count[2], x, which, b, rows, n, y, y_step, places)
+    elif b.count[1] == 3 and b.count[2] == 3:
+        roll_as(kind, by_rows, 3, 3, x, which, b, rows, n, y, y_step, places)
+    elif b.count[1] == 3:
+        roll_as(kind, by_rows, 3, b.count[2], x, which, b, rows, n, y, y_step, places)
+    elif b.count[2] == 5:
+        roll_as(kind, by_rows, 5, 5, x, which, b, rows, n, y, y_step, places)
+    else:
+        roll_as(kind, by_rows, 5, b.count[2], x, which, b, rows, n, y, y_step, places)
+
+
+cdef enum:
+    FEW_ROWS = 4  # of windows that share rows, made at once; those with an argmax are half as many
+
+
+cdef inline Py_ssize_t share_rows_as(
+    Kind kind, const real *x, const Box *b, const Run *run, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    cdef Py_ssize_t rows = FEW_ROWS // 2 if kind == ARGMAX else FEW_ROWS
+    if run.rows < rows:
+        return 0
+    if b.count[1] == 2:
+        roll_as(kind, kind != SUM, 2, 2, x, NULL, b, rows, n, y, run.y_step, places)
+    else:
+        roll_as(kind, kind != SUM, 3, 3, x, NULL, b, rows, n, y, run.y_step, places)
+    return rows
+
+
+cdef Py_ssize_t share_rows(
+    Kind kind, const real *x, const Box *b, const Run *run, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    """As `box`, a few rows of windows of 2 by 2 or 3 by 3 taps; return how many, or 0.
+
+    More rows would be read in too many places, where cells have many channels.
+    """
+    if n < LANES or run.x_step != b.pitch[1] or run.y_step != run.places_step or not (
+        b.count[0] == 1 and b.count[1] == b.count[2] and 2 <= b.count[1] <= 3 and b.seen == NULL
+    ):
+        return 0
+    if kind == MAX:
+        return share_rows_as(MAX, x, b, run, n, y, places)
+    if kind == ARGMAX:
+        return share_rows_as(ARGMAX, x, b, run, n, y, places)
+    return share_rows_as(SUM, x, b, run, n, y, places) if kind == SUM else 0
+
+
 cdef void sweep(
     Kind kind,
     bint exact,
@@ -1397,7 +1553,8 @@ cdef void sweep(
     const Run *run,      # how many such rows
 ) noexcept nogil:
     """Make a row of results, or several."""
-    cdef Py_ssize_t k, n, r, place = b.place
+    cdef Py_ssize_t k, n, r, made, done, place = b.place
+    cdef Run rest
     cdef const void *which = b.which
     cdef const Segment *segment
     cdef const Window *window
@@ -1429,7 +1586,10 @@ cdef void sweep(
             continue
         if k < space.n_segments:
             continue
+        done = 0
         for r in range(run.rows):
+            if r < done:
+                continue
             b.place, b.which = place, which
             source = x + r * run.x_step
             to = y + r * run.y_step + segment.first * y_pitch
@@ -1460,7 +1620,12 @@ cdef void sweep(
             elif y_pitch == channels and segment.every == 1 and (
                 segment.hop == 1 or segment.many == 1
             ):
-                box(kind, exact, source, b, n, to, to_places)
+                rest = run[0]
+                rest.rows -= r
+                made = 0 if exact else share_rows(kind, source, b, &rest, n, to, to_places)
+                if made == 0:
+                    box(kind, exact, source, b, n, to, to_places)
+                done = r + made
                 continue
             elif paired:
                 box(kind, exact, source, b, n, space.lines + segment.first * space.line, places)
@@ -1918,123 +2083,6 @@ cdef inline void copy_row(const item *x, Py_ssize_t n, item *y) noexcept nogil:
         i += 1
 
 
-cdef inline void roll_strip(
-    Kind kind, bint by_rows, int vectors, int high, Py_ssize_t wide, const real *x,
-    const void *which, const Box *b, Py_ssize_t rows, real *y, Py_ssize_t y_step, bits *places
-) noexcept nogil:
-    """As `roll`, for so many vectors of a row; the counts are the box's, to be constants."""
-    cdef vec[5][2] best
-    cdef mask[5][2] kept
-    cdef vec v
-    cdef mask place
-    cdef Py_ssize_t row, w, i
-    # To the compiler, what is stored might be part of the box.
-    cdef Py_ssize_t down = b.pitch[1], across = b.pitch[2], first = b.place
-    cdef Py_ssize_t hop_down = b.hop[1], hop_across = b.hop[2]
-    cdef int u, t
-    for t in range(high):
-        for u in range(vectors):
-            best[t][u], kept[t][u] = splat(blank(kind)), splat_bits(0)
-    for row in range(rows + high - 1):
-        for u in range(vectors):
-            i = row * down + u * LANES
-            if by_rows:
-                # What the taps of a row come to is the same for all windows that it is in.
-                v, place = load(x + i), splat_bits(0)
-                for w in range(1, wide):
-                    fold(kind, QUICK, load(x + i + w * across),
-                         splat_bits(<bits>(w * hop_across)), &v, &place)
-                for t in range(high):
-                    fold(kind, QUICK, v, place + splat_bits(<bits>((high - 1 - t) * hop_down)),
-                         &best[t][u], &kept[t][u])
-                continue
-            for w in range(wide):
-                v = load(x + i)
-                if kind == ROUTE_BYTES:
-                    place = widen_bytes(<const unsigned char *>which + i)
-                elif kind == ROUTE_INTS:
-                    place = widen_ints(<const int *>which + i)
-                for t in range(high):
-                    fold(kind, QUICK, v, equal_bits(place, splat_bits(<bits>(
-                        first + (high - 1 - t) * hop_down + w * hop_across
-                    ))), &best[t][u], &kept[t][u])
-                i += across
-        for u in range(vectors):
-            if row >= high - 1:
-                store(y + u * LANES, best[0][u])
-                if kind == ARGMAX:
-                    store_bits(places + u * LANES, kept[0][u])
-            for t in range(high - 1):
-                best[t][u], kept[t][u] = best[t + 1][u], kept[t + 1][u]
-            best[high - 1][u], kept[high - 1][u] = splat(blank(kind)), splat_bits(0)
-        if row >= high - 1:
-            y += y_step
-            places += y_step
-
-
-cdef inline void roll_as(
-    Kind kind, bint by_rows, int high, Py_ssize_t wide, const real *x, const void *which,
-    const Box *b, Py_ssize_t rows, Py_ssize_t n, real *y, Py_ssize_t y_step, bits *places
-) noexcept nogil:
-    cdef Py_ssize_t i = 0
-    while i + 2 * LANES <= n and kind != ARGMAX and kind < ROUTE_BYTES:
-        roll_strip(kind, by_rows, 2, high, wide, x + i, further(kind, which, i), b, rows, y + i,
-                   y_step, places + i)
-        i += 2 * LANES
-    while i < n:
-        # The last vector may overlap the one before.
-        i = min(i, n - LANES)
-        roll_strip(kind, by_rows, 1, high, wide, x + i, further(kind, which, i), b, rows, y + i,
-                   y_step, places + i)
-        i += LANES
-
-
-cdef void roll(
-    Kind kind,
-    bint by_rows,            # SUM: whether the taps of each row are added first
-    const real *x,           # IN
-    const void *which,       # IN, ROUTE: the argmax of each element
-    const Box *b,            # IN: the taps of the first window; those of others are a cell further
-    Py_ssize_t rows,
-    Py_ssize_t n,            # results of a row: LANES or more
-    real *y,                 # OUT
-    Py_ssize_t y_step,       # elements from row to row of y
-    bits *places,            # OUT, ARGMAX
-) noexcept nogil:
-    """Make rows of results of windows that are a row apart each, reading each row once.
-
-    As many rows of results as a window has rows are in the making at a time, in registers.
-    """
-    if kind == MAX:
-        roll_rows(MAX, True, x, which, b, rows, n, y, y_step, places)
-    elif kind == ARGMAX:
-        roll_rows(ARGMAX, True, x, which, b, rows, n, y, y_step, places)
-    elif kind == SUM and by_rows:
-        roll_rows(SUM, True, x, which, b, rows, n, y, y_step, places)
-    elif kind == SUM:
-        roll_rows(SUM, False, x, which, b, rows, n, y, y_step, places)
-    elif kind == ROUTE_BYTES:
-        roll_rows(ROUTE_BYTES, False, x, which, b, rows, n, y, y_step, places)
-    else:
-        roll_rows(ROUTE_INTS, False, x, which, b, rows, n, y, y_step, places)
-
-
-cdef inline void roll_rows(
-    Kind kind, bint by_rows, const real *x, const void *which, const Box *b, Py_ssize_t rows,
-    Py_ssize_t n, real *y, Py_ssize_t y_step, bits *places
-) noexcept nogil:
-    if b.count[1] == 2:
-        roll_as(kind, by_rows, 2, b.count[2], x, which, b, rows, n, y, y_step, places)
-    elif b.count[1] == 3 and b.count[2] == 3:
-        roll_as(kind, by_rows, 3, 3, x, which, b, rows, n, y, y_step, places)
-    elif b.count[1] == 3:
-        roll_as(kind, by_rows, 3, b.count[2], x, which, b, rows, n, y, y_step, places)
-    elif b.count[2] == 5:
-        roll_as(kind, by_rows, 5, 5, x, which, b, rows, n, y, y_step, places)
-    else:
-        roll_as(kind, by_rows, 5, b.count[2], x, which, b, rows, n, y, y_step, places)
-
-
 cdef inline void write_frame(
     Kind kind, Py_ssize_t n, Py_ssize_t at, Space *space, index _argmax
 ) noexcept nogil:
@@ -2309,7 +2357,10 @@ cdef bint reduce_plane(
                     b.which = which + i * space.which.item
                 if kind < ROUTE_BYTES and target.kept and not program[ADJOINT]:
                     run.y_step, run.places_step = target.height, out * tile.channels
-                    run.rows = min(tile.high[1] - h, min(MOST_ROWS, space.line // run.places_step))
+                    run.rows = min(MOST_ROWS, space.line // run.places_step)
+                    if kind != ARGMAX:
+                        run.rows = max(FEW_ROWS, run.rows)  # which need no line
+                    run.rows = min(tile.high[1] - h, run.rows)
                     run.rows = rows_alike(along, run.rows)
                     run.x_step = (along[run.rows > 1].start - along.start) * rows.height
                 sweep(kind, exact, program, rows.x + i, rows.pitch, &b, tile.channels, out, space,

@@ -249,6 +249,8 @@ def program(
             line = max(line, min(MOST_ROWS * out, MOST_RUN))  # rows that are made in one go
         if roll:
             line = max(line, sizes[2] * out)
+        if task == "argmax" and not separable and height.advance == height.step == 1:
+            line = max(line, 2 * out)  # of small windows, rows are made in twos
         slab = 0
         if task == "search":
             slab = prod(band) * sizes[4] if scatter else deep * high * wide * sizes[4]

@@ -110,6 +110,10 @@ MIDDLE = [
     ((1, 12, 30, 9), (2, 7), {"stride": 1, "padding": ((3, 4), (9, 2)), "dilation": (1, 4)}),
     ((1, 5, 18, 40, 2), (1, 5, 5), {"stride": 1, "padding": (0, 2, 2)}),
     ((1, 3, 17, 3), (5, 2), {"stride": 1, "padding": ((6, 7), (0, 0))}),
+    # Rows of windows that share rows, a few at once.
+    ((2, 19, 21, 20), 3, {"stride": 1, "padding": 1}),
+    ((1, 14, 15, 40), 2, {"stride": 1}),
+    ((1, 3, 9, 12, 33), (1, 3, 3), {"stride": 1, "dilation": (1, 1, 2)}),
     # Whole planes.
     ((3, 7, 7, 1500), 7, {}),
     ((2, 5, 3, 4, 17), (5, 3, 4), {}),
