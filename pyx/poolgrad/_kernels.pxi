@@ -1403,10 +1403,10 @@ cdef inline void roll_strip(
             i = row * down + u * LANES
             if by_rows:
                 # What the taps of a row come to is the same for all windows that it is in.
-                v, place = load(x + i), splat_bits(0)
+                v, place = load(x + i), splat_bits(<bits>first)
                 for w in range(1, wide):
                     fold(kind, QUICK, load(x + i + w * across),
-                         splat_bits(<bits>(w * hop_across)), &v, &place)
+                         splat_bits(<bits>(first + w * hop_across)), &v, &place)
                 for t in range(high - 1):
                     fold(kind, QUICK, v, place + splat_bits(<bits>((high - 1 - t) * hop_down)),
                          &best[t][u], &kept[t][u])
