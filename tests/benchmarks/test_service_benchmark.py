@@ -261,8 +261,11 @@ def test_plot_has_a_mark_for_each_row():
 async def answering(reply: bytes, ask: Any) -> Any:
     """Run a client against a server that gives the same reply to each request."""
 
+    serving: set[Any] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError):
+        serving.add(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
                 lengths = (line[15:] for line in head if line.startswith(b"content-length:"))
@@ -272,6 +275,8 @@ async def answering(reply: bytes, ask: Any) -> Any:
                 if b"close" in reply:
                     break
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -279,7 +284,10 @@ async def answering(reply: bytes, ask: Any) -> Any:
     try:
         return await ask(Request.of(port, "/pool", how, how.encode(X), Y))
     finally:
+        # A connection may just be accepted; and a loop that ends before its connections complains.
+        await asyncio.sleep(0.01)
         server.close()
+        await asyncio.gather(*serving)
 
 
 def http_reply(y: np.ndarray, *, chunked: bool = False) -> bytes:
