@@ -3152,11 +3152,13 @@ cdef inline void route_apart_as(
         deep[WINDOWS] * deep[TAPS] == deep[SIZE] and high[WINDOWS] * high[TAPS] == high[SIZE]
         and n * wide[TAPS] == wide[SIZE]
     )
+    # A vector that reaches behind a row must end in the next one.
+    cdef bint long_enough = covered and n * channels >= LANES
     if not covered:
         memset(dx, 0, deep[SIZE] * high[SIZE] * length * sizeof(real))
     for d in range(deep[WINDOWS]):
         for h in range(bands):
-            more = covered and (h < bands - 1 or deep[TAPS] == 1 and d < deep[WINDOWS] - 1)
+            more = long_enough and (h < bands - 1 or deep[TAPS] == 1 and d < deep[WINDOWS] - 1)
             place = 0
             for k in range(deep[TAPS]):
                 to = dx + length * ((d * deep[ADVANCE] + k) * high[SIZE] + h * high[ADVANCE])
