@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
+from poolgrad import _quick
 from poolgrad.arrays import Array, as_input
 from poolgrad.errors import ParameterError, show
 from poolgrad.plan import Plan, plan_of
@@ -137,8 +138,8 @@ def max_pool(
     >>> y.ravel(), argmax.ravel()
     (array([5., 5., 4.], dtype=float32), array([2, 0, 0], dtype=uint8))
     """
-    made = _plan_of("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode, layout)
-    return made.forward(x, return_argmax=return_argmax, out=out, num_threads=num_threads)
+    values = (kernel_size, stride, padding, dilation, ceil_mode, layout)
+    return _forward("max_pool", x, values, return_argmax, out, num_threads)
 
 
 def max_pool_backward(
@@ -194,10 +195,8 @@ def max_pool_backward(
     >>> pg.max_pool_backward(dy, x, 3, stride=2, padding=1).ravel()
     array([0., 2., 0., 1., 0.], dtype=float32)
     """
-    made, given = _plan_of_backward(
-        "max_pool", dy, x, kernel_size, stride, padding, dilation, ceil_mode, layout
-    )
-    return made.backward(dy, given, argmax=argmax, out=out, num_threads=num_threads)
+    values = (kernel_size, stride, padding, dilation, ceil_mode, layout)
+    return _backward("max_pool", dy, x, values, argmax, out, num_threads)
 
 
 def avg_pool(
@@ -247,11 +246,9 @@ def avg_pool(
     >>> pg.avg_pool(x, 2, ceil_mode=True).ravel()
     array([1.5, 3.5, 5. ], dtype=float32)
     """
-    made = _plan_of(
-        "avg_pool", x, kernel_size, stride, padding, dilation, ceil_mode, layout,
-        count_include_pad, divisor_override,
-    )  # fmt: skip
-    y: Array = made.forward(x, out=out, num_threads=num_threads)
+    window = (kernel_size, stride, padding, dilation, ceil_mode, layout)
+    values = (*window, count_include_pad, divisor_override)
+    y: Array = _forward("avg_pool", x, values, False, out, num_threads)
     return y
 
 
@@ -303,11 +300,9 @@ def avg_pool_backward(
     >>> pg.avg_pool_backward(np.ones((1, 2, 1), np.float32), (1, 4, 1), 3, stride=1).ravel()
     array([0.33333334, 0.6666667 , 0.6666667 , 0.33333334], dtype=float32)
     """
-    made, given = _plan_of_backward(
-        "avg_pool", dy, x, kernel_size, stride, padding, dilation, ceil_mode, layout,
-        count_include_pad, divisor_override,
-    )  # fmt: skip
-    return made.backward(dy, given, out=out, num_threads=num_threads)
+    window = (kernel_size, stride, padding, dilation, ceil_mode, layout)
+    values = (*window, count_include_pad, divisor_override)
+    return _backward("avg_pool", dy, x, values, None, out, num_threads)
 
 
 @overload
@@ -377,8 +372,8 @@ def adaptive_max_pool(
     >>> y.ravel(), argmax.ravel()
     (array([5., 5., 4.], dtype=float32), array([1, 0, 0], dtype=uint8))
     """
-    made = _plan_of("adaptive_max_pool", x, output_size, layout)
-    return made.forward(x, return_argmax=return_argmax, out=out, num_threads=num_threads)
+    values = (output_size, layout)
+    return _forward("adaptive_max_pool", x, values, return_argmax, out, num_threads)
 
 
 def adaptive_max_pool_backward(
@@ -426,8 +421,8 @@ def adaptive_max_pool_backward(
     >>> pg.adaptive_max_pool_backward(np.ones((1, 3, 1), np.float32), x, 3).ravel()
     array([0., 2., 0., 1., 0.], dtype=float32)
     """
-    made, given = _plan_of_backward("adaptive_max_pool", dy, x, output_size, layout)
-    return made.backward(dy, given, argmax=argmax, out=out, num_threads=num_threads)
+    values = (output_size, layout)
+    return _backward("adaptive_max_pool", dy, x, values, argmax, out, num_threads)
 
 
 def adaptive_avg_pool(
@@ -485,8 +480,7 @@ def adaptive_avg_pool(
     >>> pg.adaptive_avg_pool(np.ones((2, 30, 40, 3), np.float32), (7, None)).shape
     (2, 7, 40, 3)
     """
-    made = _plan_of("adaptive_avg_pool", x, output_size, layout)
-    y: Array = made.forward(x, out=out, num_threads=num_threads)
+    y: Array = _forward("adaptive_avg_pool", x, (output_size, layout), False, out, num_threads)
     return y
 
 
@@ -530,8 +524,8 @@ def adaptive_avg_pool_backward(
     >>> pg.adaptive_avg_pool_backward(np.ones((1, 2, 1), np.float32), (1, 3, 1), 2).ravel()
     array([0.5, 1. , 0.5], dtype=float32)
     """
-    made, given = _plan_of_backward("adaptive_avg_pool", dy, x, output_size, layout)
-    return made.backward(dy, given, out=out, num_threads=num_threads)
+    values = (output_size, layout)
+    return _backward("adaptive_avg_pool", dy, x, values, None, out, num_threads)
 
 
 def argmax_to_indices(argmax: Array, plan: Plan, base: str = "plane") -> npt.NDArray[np.int64]:
@@ -620,16 +614,38 @@ def argmax_to_indices(argmax: Array, plan: Plan, base: str = "plane") -> npt.NDA
 _BASES = ("plane", "tensor", "tensor_column_major", "channels", "batch_channels")
 
 
-def _plan_of(op: str, x: object, *values: object) -> Plan:
-    """Return the plan of a pooling of an array, given the hyperparameters in their order."""
+def _forward(
+    op: str,
+    x: object,
+    values: tuple[object, ...],
+    return_argmax: bool,
+    out: Any,
+    num_threads: int | None,
+) -> Any:
+    """Pool, given the hyperparameters in their order."""
+    made = _quick.pool(op, x, values, return_argmax, out, num_threads)
+    if made is not None:
+        return made
     array = as_input("x", x)
-    return plan_of("x", op, array.shape, array.dtype, values)
+    plan = plan_of("x", op, array.shape, array.dtype, values)
+    return plan.forward(array, return_argmax=return_argmax, out=out, num_threads=num_threads)
 
 
-def _plan_of_backward(op: str, dy: object, x: object, *values: object) -> tuple[Plan, Array | None]:
-    """Return the plan of a gradient, and x if it was given as an array."""
+def _backward(
+    op: str,
+    dy: object,
+    x: object,
+    values: tuple[object, ...],
+    argmax: Array | None,
+    out: Array | None,
+    num_threads: int | None,
+) -> Array:
+    """Return a gradient, given the hyperparameters in their order, and x or its shape."""
+    made = _quick.pool_backward(op, dy, x, values, argmax, out, num_threads)
+    if made is not None:
+        return made
     gradient = as_input("dy", dy)
-    if isinstance(x, (tuple, list)):
-        return plan_of("x", op, x, gradient.dtype, values), None
-    array = as_input("x", x)
-    return plan_of("x", op, array.shape, array.dtype, values), array
+    array = None if isinstance(x, (tuple, list)) else as_input("x", x)
+    shape = x if array is None else array.shape
+    plan = plan_of("x", op, shape, gradient.dtype, values)
+    return plan.backward(gradient, array, argmax=argmax, out=out, num_threads=num_threads)

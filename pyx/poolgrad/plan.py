@@ -8,8 +8,8 @@ workspace for each thread, and calls a kernel, which then has nothing left to ch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from inspect import Parameter
 from math import prod
 from typing import Any, Final
@@ -18,10 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy import ndarray
 
-from poolgrad import threads
-from poolgrad._recall import keep, recall
+from poolgrad import _quick, threads
 from poolgrad.arrays import (
-    USABLE,
     Array,
     as_dtype,
     as_input,
@@ -85,6 +83,10 @@ class Plan:
     count_include_pad: bool
     divisor_override: int | None
     axes: tuple[Axis, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what is above, and neither what follows from it nor this machine's kernels."""
+        return Plan, tuple(getattr(self, field.name) for field in fields(self))
 
     # ------------------------------------------------------------------ what follows from them
 
@@ -274,16 +276,9 @@ class Plan:
         >>> plan.forward(np.arange(4, dtype=np.float32).reshape(1, 4, 1)).ravel()
         array([0.5, 2.5], dtype=float32)
         """
-        if (
-            return_argmax is False and out is None and num_threads is None and self._small
-            and type(x) is ndarray and x.dtype is self.dtype and x.shape == self.input_shape
-            and x.flags.num & USABLE == USABLE
-        ):  # fmt: skip
-            # A small array is pooled in less time than the rest of this function takes.
-            result = np.empty(self.output_shape, self.dtype)
-            kernel, code = self._small
-            if kernel(code, x.ravel(), result.ravel(), None):
-                return result
+        made = _quick.forward(self, x, return_argmax, out, num_threads)
+        if made is not None:
+            return made
         x = self._as_given("x", x, self.input_shape)
         used = threads.resolve(num_threads)
         if return_argmax is not False and boolean("return_argmax", return_argmax):
@@ -338,6 +333,9 @@ class Plan:
         >>> plan.backward(np.ones((1, 2, 1), np.float32)).ravel()
         array([0.5, 0.5, 0.5, 0.5], dtype=float32)
         """
+        made = _quick.backward(self, dy, x, argmax, out, num_threads)
+        if made is not None:
+            return made
         dy = self._as_given("dy", dy, self.output_shape)
         inputs = [dy]
         if x is not None:
@@ -408,8 +406,7 @@ class Plan:
             )
         if not argmax.size:
             return argmax  # its cells are counted by billions where it has no channels
-        kernel = kernels[self.dtype].first_bad[_SIGNATURES[dtype]]
-        bad = kernel(self._program("argmax").code, *self._planes_and_channels, flat(argmax))
+        bad = self._first_bad(flat(argmax))
         if bad >= 0:
             where = tuple(int(i) for i in np.unravel_index(bad, self.output_shape))
             raise ParameterError(
@@ -483,6 +480,8 @@ class Plan:
     def _run(self, kernel: Callable[..., bool], task: Task, num_threads: int, *args: Any) -> None:
         """Call a kernel on as many threads as the work is worth."""
         made = self._program(task)
+        if self._small is not None:
+            self._small.remember(task, kernel, made.code)
         used = min(num_threads, self.cost // STEPS_A_THREAD) if num_threads > 1 else 1
         if used <= 1:
             if not kernel(made.code, *args, None):
@@ -502,17 +501,17 @@ class Plan:
         return array if usable(array) else np.empty(array.shape, array.dtype)
 
     @cached_property
-    def _small(self) -> tuple[Any, Any] | None:
-        """The kernel of a forward and its program, where no second thread is worth it."""
-        if self.cost >= 2 * STEPS_A_THREAD or not self.output_bytes:
-            return None
-        return self._plain_kernel, self._program("forward").code
+    def _small(self) -> _quick.Small | None:
+        """What `_quick` needs; None where a second thread is worth it, or an array is empty."""
+        few = self.cost < 2 * STEPS_A_THREAD
+        return _quick.Small(self) if few and self.input_bytes and self.output_bytes else None
 
-    @property
-    def _plain_kernel(self) -> Any:
-        """The kernel of a forward without argmax."""
-        module = kernels[self.dtype]
-        return module.largest if OPERATIONS[self.op].has_argmax else module.total
+    @cached_property
+    def _first_bad(self) -> Callable[[Array], int]:
+        """Return where in an argmax the first value is that does not stem from here, or -1."""
+        dtype = self._need_argmax("argmax")
+        kernel = kernels[self.dtype].first_bad[_SIGNATURES[dtype]]
+        return partial(kernel, self._program("argmax").code, *self._planes_and_channels)
 
     def _reduce(self, x: Array, y: Array, argmax: Array | None, num_threads: int) -> None:
         """Reduce the windows of x."""
@@ -521,7 +520,8 @@ class Plan:
         module = kernels[self.dtype]
         to = self._written(y)
         if argmax is None:
-            self._run(self._plain_kernel, "forward", num_threads, flat(x), flat(to))
+            kernel = module.largest if OPERATIONS[self.op].has_argmax else module.total
+            self._run(kernel, "forward", num_threads, flat(x), flat(to))
         else:
             which = self._written(argmax)
             kernel = module.largest_and_where[_SIGNATURES[argmax.dtype]]
@@ -678,8 +678,8 @@ def plan_of(
     name: str, op: str, shape: object, dtype: np.dtype[Any], values: tuple[object, ...]
 ) -> Plan:
     """Return the plan of an operation, given all its hyperparameters in their order."""
-    made = recall(op, shape, dtype, values)
+    made = _quick.recall(op, shape, dtype, values)
     if made is None:
         made = _checked(op, as_shape(name, shape), dtype, values)
-        keep(op, shape, dtype, values, made)
+        _quick.keep(op, shape, dtype, values, made)
     return made

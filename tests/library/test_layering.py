@@ -40,7 +40,9 @@ def test_kernels_import_nothing_but_c(path):
     pattern = r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))"
     found = re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
     names = {(first or second).split(".")[0] for first, second in found}
-    assert names <= {"cython", "libc", "libcpp", "cpython", "poolgrad", ""}
+    allowed = {"cython", "libc", "libcpp", "cpython", "poolgrad", ""}
+    # No kernel: it makes the arrays that they write to.
+    assert names <= (allowed | {"numpy"} if path.name == "_quick.pyx" else allowed)
 
 
 def test_there_are_kernels():

@@ -243,7 +243,9 @@ def test_a_plan_survives_pickling(op):
     plan = pg.plan(op, (1, 6, 4, 3), kernel_size=2)
     x = fill("normal", (1, 6, 4, 3), "float32", 0)
     y = plan.forward(x)
-    copy = pickle.loads(pickle.dumps(plan))
+    pickled = pickle.dumps(plan)
+    assert b"poolgrad._" not in pickled  # a kernel, which another CPU may not be able to run
+    copy = pickle.loads(pickled)
     assert copy == plan
     assert_same_bits(copy.forward(x), y)
 

@@ -1,0 +1,43 @@
+"""Calls on small arrays; see `_quick.pyx`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from poolgrad.arrays import Array
+from poolgrad.plan import Plan
+
+class Small:
+    def __init__(self, plan: Plan) -> None: ...
+    def remember(self, task: str, kernel: Callable[..., bool], code: object) -> None: ...
+
+def recall(
+    op: str, shape: object, dtype: np.dtype[Any], values: tuple[object, ...]
+) -> Plan | None: ...
+def keep(
+    op: str, shape: object, dtype: np.dtype[Any], values: tuple[object, ...], plan: Plan
+) -> None: ...
+def forward(
+    plan: Plan, x: object, return_argmax: object, out: object, num_threads: object
+) -> Any: ...
+def backward(
+    plan: Plan, dy: object, x: object, argmax: object, out: object, num_threads: object
+) -> Array | None: ...
+def pool(
+    op: str,
+    x: object,
+    values: tuple[object, ...],
+    return_argmax: object,
+    out: object,
+    num_threads: object,
+) -> Any: ...
+def pool_backward(
+    op: str,
+    dy: object,
+    x: object,
+    values: tuple[object, ...],
+    argmax: object,
+    out: object,
+    num_threads: object,
+) -> Array | None: ...
