@@ -3183,6 +3183,142 @@ cdef void route_apart(
         route_apart_as(forward, channels, dy, argmax, dx)
 
 
+cdef enum:
+    MOST_ABOVE = 8  # rows of windows above a row of cells, of those that `route_twos` makes
+
+
+cdef bint lap_by_one(const Py_ssize_t *forward, Py_ssize_t channels) noexcept nogil:
+    """Whether windows of one channel have 3 taps in a row, 2 apart, so that they share every other.
+
+    Rows of windows may lie as they like, if few reach a cell. With vectors of 4, and in short rows,
+    windows that look for their cells take less.
+    """
+    cdef const Py_ssize_t *taps = NULL
+    cdef Py_ssize_t above = 1
+    cdef int axis
+    for axis in range(3):
+        taps = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
+        if not taps[PARTS] == taps[PERIOD] == taps[STRIDE] == 1:
+            return False
+        if axis < 2:
+            above *= (taps[TAPS] + taps[ADVANCE] - 1) // taps[ADVANCE]
+    return (
+        LANES >= 8 and channels == 1 and above <= MOST_ABOVE
+        and taps[TAPS] == 3 and taps[ADVANCE] == 2 and taps[WINDOWS] >= 4 * LANES
+        and -1 <= taps[BASE] <= 0 and taps[BASE] + (taps[WINDOWS] - 1) * 2 < taps[SIZE]
+    )
+
+
+cdef inline vec routed(
+    const real *dy, const index *argmax, Py_ssize_t rows, const Py_ssize_t *starts,
+    const Py_ssize_t *places, Py_ssize_t tap, Py_ssize_t w, vec sum
+) noexcept nogil:
+    """Add to a sum what a tap has of windows from w on."""
+    cdef Py_ssize_t k
+    for k in range(rows):
+        sum = sum + where(
+            equal_bits(widen(argmax + starts[k] + w), splat_bits(<bits>(places[k] + tap))),
+            load(dy + starts[k] + w)
+        )
+    return sum
+
+
+cdef inline void route_row_of_twos(
+    const real *dy,                    # IN: of n windows from each of the starts on
+    const index *argmax,               # IN
+    Py_ssize_t rows,
+    const Py_ssize_t *starts,
+    const Py_ssize_t *places,          # IN: of the first tap of each row in this one
+    Py_ssize_t n,
+    Py_ssize_t front,                  # cells of padding: 0 or 1
+    Py_ssize_t size,
+    real *dx,                          # OUT: a row
+) noexcept nogil:
+    """Write a row of dx: tap 1 of a window and tap 2, which is tap 0 of the next, in turn."""
+    cdef Py_ssize_t i = 0, k
+    cdef vec v, one, two
+    cdef mask which
+    cdef real[32] end  # two vectors of 64 bytes
+    cdef real *to = dx + 1 - front
+    # Without a look at single values, which are hard to foretell: what is too much of a vector is
+    # overwritten.
+    if front == 0:
+        store(dx, routed(dy, argmax, rows, starts, places, 0, 0, splat(0)))
+    while i < n - 1:
+        # The last vector may overlap the one before.
+        i = min(i, n - 1 - LANES)
+        one = two = splat(0)
+        for k in range(rows):
+            v = load(dy + starts[k] + i)
+            which = widen(argmax + starts[k] + i)
+            one = one + where(equal_bits(which, splat_bits(<bits>(places[k] + 1))), v)
+            two = two + where(equal_bits(which, splat_bits(<bits>(places[k] + 2))), v)
+            v = load(dy + starts[k] + i + 1)
+            which = widen(argmax + starts[k] + i + 1)
+            two = two + where(equal_bits(which, splat_bits(<bits>places[k])), v)
+        store(to + 2 * i, first_in_turn(one, two))
+        store(to + 2 * i + LANES, second_in_turn(one, two))
+        i += LANES
+    # The last window has no next one.
+    one = routed(dy, argmax, rows, starts, places, 1, n - LANES, splat(0))
+    two = routed(dy, argmax, rows, starts, places, 2, n - LANES, splat(0))
+    store(end, one)
+    store(end + LANES, two)
+    to += 2 * n - 2
+    for i in range(size - (2 * n - 1 - front)):
+        to[i] = end[(i + 1) * LANES - 1] if i < 2 else 0
+
+
+cdef inline Py_ssize_t windows_over(
+    const Py_ssize_t *taps, Py_ssize_t cell, Py_ssize_t *window, Py_ssize_t *tap
+) noexcept nogil:
+    """Return how many windows reach a cell, if there are those, which of them is first, and how."""
+    cdef Py_ssize_t many = 1
+    window[0] = (cell - taps[BASE]) // taps[ADVANCE]
+    tap[0] = (cell - taps[BASE]) % taps[ADVANCE]
+    if tap[0] >= taps[TAPS]:
+        return 0
+    while tap[0] + taps[ADVANCE] < taps[TAPS]:
+        window[0] -= 1
+        tap[0] += taps[ADVANCE]
+        many += 1
+    return many
+
+
+cdef void route_twos(
+    const Py_ssize_t *forward,         # IN: the program of the windows
+    const real *dy,                    # IN: a plane
+    const index *argmax,               # IN
+    const Tile *tile,                  # IN: the part of dx to make, of whole rows
+    real *dx,                          # OUT: a plane
+) noexcept nogil:
+    """Write cells that are under every other window twice, along the width, row after row."""
+    cdef const Py_ssize_t *deep = forward + forward[AXES + TAPS_AT]
+    cdef const Py_ssize_t *high = forward + forward[AXES + AXIS_FIELDS + TAPS_AT]
+    cdef const Py_ssize_t *wide = forward + forward[AXES + 2 * AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t[MOST_ABOVE] starts
+    cdef Py_ssize_t[MOST_ABOVE] places
+    cdef Py_ssize_t d, h, i, j, rows, before, above, behind, under, far, down
+    for d in range(tile.low[0], tile.high[0]):
+        before = windows_over(deep, d, &behind, &far)
+        for h in range(tile.low[1], tile.high[1]):
+            above = windows_over(high, h, &under, &down)
+            rows = 0
+            # In the order of the windows, which is that of all sums.
+            for i in range(before):
+                for j in range(above):
+                    if 0 <= behind + i < deep[WINDOWS] and 0 <= under + j < high[WINDOWS]:
+                        starts[rows] = wide[WINDOWS] * (
+                            (behind + i) * high[WINDOWS] + under + j
+                        )
+                        places[rows] = wide[TAPS] * (
+                            (far - i * deep[ADVANCE]) * high[TAPS] + down - j * high[ADVANCE]
+                        )
+                        rows += 1
+            route_row_of_twos(dy, argmax, rows, starts, places, wide[WINDOWS], -wide[BASE],
+                              wide[SIZE], dx + (d * high[SIZE] + h) * wide[SIZE])
+
+
 cdef void search(
     const Py_ssize_t *forward,         # IN: the program of the windows
     const real *x,                     # IN
@@ -3288,7 +3424,7 @@ cdef void route_tiles(
     cdef Target target
     cdef Spot *which = &space.which
     cdef Py_ssize_t axis, plane, planes, next_plane
-    cdef bint whole, apart
+    cdef bint whole, apart, twos
     cdef Py_ssize_t[3] windows
     cdef Py_ssize_t[3] least
     cdef Py_ssize_t[3] most
@@ -3304,6 +3440,7 @@ cdef void route_tiles(
     which.pitch[1] = windows[1] * which.pitch[2]
     which.pitch[0] = windows[0] * which.pitch[1]
     apart = p[SCATTER] and x == NULL and share_none(f, p[CHANNELS])
+    twos = p[SCATTER] and x == NULL and lap_by_one(f, p[CHANNELS])
     while take(ticket, p, &tile):
         one = tile
         one.planes = 1
@@ -3335,6 +3472,10 @@ cdef void route_tiles(
                 if whole and apart and tile.channels == p[CHANNELS]:
                     route_apart(f, p[CHANNELS], dy + plane * which.pitch[0],
                                 saved + plane * which.pitch[0], dx + plane * target.plane)
+                    continue
+                if twos and tile.high[2] - tile.low[2] == target.height:
+                    route_twos(f, dy + plane * which.pitch[0], saved + plane * which.pitch[0],
+                               &tile, dx + plane * target.plane)
                     continue
                 planes = 1
                 if p[CHANNELS] == 1 and whole and plane + 4 <= tile.plane + tile.planes:

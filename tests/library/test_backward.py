@@ -189,6 +189,13 @@ MIDDLE = [
     ((1, 20, 30, 9), 5, {"stride": 1, "padding": 2}),
     # Cells every other one of which is under windows of a kind.
     ((1, 41, 90, 2), 3, {"stride": 2, "padding": 1}),
+    # Windows that share every other cell of a row, in all manners of rows; a large argmax.
+    ((2, 40, 75, 1), 3, {"stride": 2}),
+    ((2, 21, 136, 2), 3, {"stride": 2, "padding": 1}),
+    ((1, 33, 80, 3), (5, 3), {"stride": (1, 2), "padding": ((4, 7), (0, 3))}),
+    ((1, 7, 6, 70, 2), (2, 4, 3), {"stride": (1, 3, 2), "padding": (1, 2, 1)}),
+    ((1, 7, 6, 143, 2), (2, 4, 3), {"stride": (1, 3, 2), "padding": (1, 2, 1)}),
+    ((1, 18, 12, 75, 1), (12, 9, 3), {"stride": (6, 5, 2), "padding": (5, 3, 1)}),
     # Whole planes.
     ((3, 7, 7, 1500), 7, {}),
     ((1, 2, 3, 5), (4, 6), {"padding": ((1, 1), (2, 1))}),
