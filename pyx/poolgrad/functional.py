@@ -645,7 +645,10 @@ def _backward(
     if made is not None:
         return made
     gradient = as_input("dy", dy)
-    array = None if isinstance(x, (tuple, list)) else as_input("x", x)
-    shape = x if array is None else array.shape
-    plan = plan_of("x", op, shape, gradient.dtype, values)
+    if isinstance(x, (tuple, list)):
+        array, shape, dtype = None, x, gradient.dtype
+    else:
+        array = as_input("x", x)
+        shape, dtype = array.shape, array.dtype
+    plan = plan_of("x", op, shape, dtype, values)
     return plan.backward(gradient, array, argmax=argmax, out=out, num_threads=num_threads)

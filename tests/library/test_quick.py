@@ -217,6 +217,9 @@ def test_functions_check_what_plans_do():
         for wrong in (SHAPE[:-1], (*SHAPE[:-1], 4), (2.0, 5, 4, 3), "2543", None, {}, X[:1]):
             with pytest.raises(pg.PoolgradError):
                 pg.avg_pool_backward(DY, wrong, 2)
+        for gradient in pg.max_pool_backward, pg.avg_pool_backward:
+            with pytest.raises(pg.DtypeError, match=r"^dy: dtype float64; the plan is for float32"):
+                gradient(DY.astype("float64"), X, 2)
         for op in pg.max_pool, pg.avg_pool:
             for x in (None, X.tolist(), X.astype("int32"), X.astype(">f4"), X[0, 0]):
                 with pytest.raises(pg.PoolgradError):
