@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
 import os
 import sys
 import threading
@@ -35,6 +36,9 @@ T = TypeVar("T")
 #: How much nicer workers are than the event loop: each step is about a quarter more of the CPU for
 #: it, and 10 of them leave a tenth to a worker for as long as the loop is busy.
 NICE: Final = 10
+
+#: Bytes from which on NumPy asks for huge pages.
+HUGE: Final = 4 * 1024 * 1024
 
 
 class Memory:
@@ -246,6 +250,23 @@ async def read_body(
         ) from None
 
 
+def _room(n_bytes: int) -> Any:
+    """Return memory that is there where it is touched: bytes take some as they arrive.
+
+    NumPy asks for huge pages. In a virtual machine whose host has to find the memory, to touch one
+    for the first time may take 10 ms, for which the event loop would be deaf.
+    """
+    if n_bytes < HUGE or not hasattr(mmap, "MADV_NOHUGEPAGE"):
+        return np.empty(n_bytes, np.uint8).data
+    try:
+        pages = mmap.mmap(-1, n_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError from error
+    with contextlib.suppress(OSError):  # a kernel that has none
+        pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return pages
+
+
 async def _received(
     receive: Receive, take: Take | None, expected: int, limit: int, lease: Lease, before: int
 ) -> memoryview:
@@ -267,12 +288,7 @@ async def _received(
             if not (end or before or more):
                 return memoryview(chunk)
             if body is None:
-                # Memory that is not touched is not there: bytes take some as they arrive.
-                body = (
-                    bytearray(before)
-                    if expected < 0
-                    else np.empty(before + expected, np.uint8).data
-                )
+                body = bytearray(before) if expected < 0 else _room(before + expected)
             body[end : end + len(chunk)] = chunk
             end += len(chunk)
             rest = before + expected - end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +18,7 @@ from poolgrad_service.admission import Lease, Memory, Work, read_body
 from poolgrad_service.answers import SMALL, Times, Wire
 from poolgrad_service.compression import CODINGS, wanted
 from poolgrad_service.errors import Problem, busy
-from poolgrad_service.intake import EXTENSION
+from poolgrad_service.intake import EXTENSION, PIECE
 from poolgrad_service.patience import within
 from poolgrad_service.schemas import Call
 from poolgrad_service.settings import Settings
@@ -199,12 +200,11 @@ class _Sent(Response):
             self.lease.release()
 
     async def _send(self, send: Send) -> None:
-        """Send the parts, waiting for the client after each."""
+        """Send the parts in pieces, waiting for the client and letting others go after each."""
         parts = self.parts
         small = self.n_bytes <= SMALL
         if small:
             parts[:] = [b"".join(parts)]
-        last = parts.pop()
         await send(
             {
                 "type": "http.response.start",
@@ -212,12 +212,17 @@ class _Sent(Response):
                 "headers": self.raw_headers,
             }
         )
+        if small:
+            await send({"type": "http.response.body", "body": parts[0], "more_body": False})
+            return
         for part in parts:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": last, "more_body": not small})
-        if not small:
-            # This returns when the client has taken all, or nearly.
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            for start in range(0, len(part), PIECE):
+                piece = memoryview(part)[start : start + PIECE]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                # What the client's end of the connection takes at once is not waited for.
+                await asyncio.sleep(0)
+        # This returns when the client has taken all, or nearly.
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def header(request: Request, name: bytes) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import mmap
 import os
 import socket
 import sys
@@ -201,6 +202,72 @@ def test_the_arrays_of_a_body_are_aligned(aligned, pieces):
     )
     assert body == text
     assert np.frombuffer(body, "f8", 10, aligned).flags.aligned
+
+
+@pytest.mark.parametrize("length", [2**22 - 65, 2**22, 2**22 + 1])
+def test_bodies_around_the_size_of_other_memory(length):
+    """Those of 4 MiB or more lie in memory of another kind."""
+    text = np.random.default_rng(0).bytes(length)
+    cuts = [0, 1000, 100_000, length]
+    messages = iter(
+        {"type": "http.request", "body": text[a:b], "more_body": b < length}
+        for a, b in pairwise(cuts)
+    )
+
+    async def receive():
+        return next(messages)
+
+    memory = Memory(2**23)
+    lease = memory.lease()
+    body = asyncio.run(read_body(str(length), receive, Settings(), memory, lease, aligned=33))
+    assert body == text
+    assert memory.used == length
+    assert np.frombuffer(body, "f8", 10, 33).flags.aligned
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_NOHUGEPAGE"), reason="NumPy's memory is used")
+def test_a_body_for_which_there_is_no_memory(monkeypatch):
+    def refuse(*_):
+        raise OSError(12, "no memory")
+
+    async def receive():
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    monkeypatch.setattr("poolgrad_service.admission.mmap.mmap", refuse)
+    memory = Memory(2**23)
+    with pytest.raises(MemoryError):
+        asyncio.run(read_body(str(2**22), receive, Settings(), memory, memory.lease()))
+
+
+def test_long_replies_let_others_go_after_each_piece():
+    sizes, turns, between = [], 0, []
+    parts = [b"a" * 700_000, memoryview(b"b" * 300_000), b"", b"c"]
+
+    async def send(message):
+        sizes.append(len(message.get("body", b"")))
+        between.append(turns)
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main():
+        memory = Memory(2**23)
+        lease = memory.lease()
+        lease.grow(1_000_001)
+        sent = service._Sent(answers.Reply(list(parts), "text/plain", {}), lease, 10)
+        other = asyncio.ensure_future(others())
+        await sent({"type": "http"}, None, send)
+        other.cancel()
+        assert memory.used == 0
+
+    asyncio.run(main())
+    assert sum(sizes) == 1_000_001
+    assert max(sizes) <= 2**18
+    pieces = [n for n, size in zip(between, sizes, strict=True) if size]
+    assert all(after > before for before, after in pairwise(pieces))
 
 
 # ------------------------------------------------------------------------------------- body bytes
