@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import mmap
 import os
 import sys
 import threading
@@ -29,16 +28,13 @@ from poolgrad_service.intake import Take
 from poolgrad_service.patience import within
 from poolgrad_service.settings import Settings
 
-__all__ = ["Lease", "Memory", "Work", "read_body"]
+__all__ = ["Lease", "Memory", "Work", "read_body", "step_back"]
 
 T = TypeVar("T")
 
 #: How much nicer workers are than the event loop: each step is about a quarter more of the CPU for
 #: it, and 10 of them leave a tenth to a worker for as long as the loop is busy.
 NICE: Final = 10
-
-#: Bytes from which on NumPy asks for huge pages.
-HUGE: Final = 4 * 1024 * 1024
 
 
 class Memory:
@@ -107,7 +103,7 @@ class Work:
     def __init__(self, workers: int, queue_size: int) -> None:
         self._places = workers + queue_size
         self._pool = ThreadPoolExecutor(
-            workers, thread_name_prefix="poolgrad-service", initializer=_step_back
+            workers, thread_name_prefix="poolgrad-service", initializer=step_back
         )
         self._closed = False
         #: Jobs that run or wait. Only the event loop's thread changes it.
@@ -178,7 +174,7 @@ class Work:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _step_back() -> None:
+def step_back() -> None:
     """Let the event loop go before this thread where both want the same CPU.
 
     Between equals, the loop waits for up to two of the scheduler's ticks, 4 ms each as a rule, at
@@ -250,23 +246,6 @@ async def read_body(
         ) from None
 
 
-def _room(n_bytes: int) -> Any:
-    """Return memory that is there where it is touched: bytes take some as they arrive.
-
-    NumPy asks for huge pages. In a virtual machine whose host has to find the memory, to touch one
-    for the first time may take 10 ms, for which the event loop would be deaf.
-    """
-    if n_bytes < HUGE or not hasattr(mmap, "MADV_NOHUGEPAGE"):
-        return np.empty(n_bytes, np.uint8).data
-    try:
-        pages = mmap.mmap(-1, n_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        raise MemoryError from error
-    with contextlib.suppress(OSError):  # a kernel that has none
-        pages.madvise(mmap.MADV_NOHUGEPAGE)
-    return pages
-
-
 async def _received(
     receive: Receive, take: Take | None, expected: int, limit: int, lease: Lease, before: int
 ) -> memoryview:
@@ -288,7 +267,12 @@ async def _received(
             if not (end or before or more):
                 return memoryview(chunk)
             if body is None:
-                body = bytearray(before) if expected < 0 else _room(before + expected)
+                # Memory that is not touched is not there: bytes take some as they arrive.
+                body = (
+                    bytearray(before)
+                    if expected < 0
+                    else np.empty(before + expected, np.uint8).data
+                )
             body[end : end + len(chunk)] = chunk
             end += len(chunk)
             rest = before + expected - end

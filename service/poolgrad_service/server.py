@@ -23,6 +23,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
+from poolgrad_service.admission import step_back
 from poolgrad_service.app import HEADERS
 from poolgrad_service.errors import PROBLEM_TYPE, Problem, title
 from poolgrad_service.intake import EXTENSION, Intake, Turns
@@ -102,7 +104,7 @@ def _protocol(settings: Settings) -> Any:
     except ImportError:
         return "h11"  # it bounds headers by itself
 
-    turns = Turns()
+    turns = Turns(ThreadPoolExecutor(1, "poolgrad-memory", step_back))
 
     class Bounded(HttpToolsProtocol):
         _reading_headers = True

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 
-from poolgrad_service.intake import PIECE, Intake, Turns
+from poolgrad_service import intake
+from poolgrad_service.intake import AHEAD, HUGE, PIECE, Intake, Turns
 
 LOOPS = {"asyncio": asyncio.SelectorEventLoop}
 try:
@@ -60,7 +63,7 @@ def run(loop, job, size=1_000_000, count=lambda n: None):
         made = []
 
         def usual():
-            made.append(Usual(size, count, Turns()))
+            made.append(Usual(size, count, Turns(finders)))
             return made[-1]
 
         server = await asyncio.get_running_loop().create_server(usual, "127.0.0.1", 0)
@@ -74,7 +77,7 @@ def run(loop, job, size=1_000_000, count=lambda n: None):
                 await job(made[0], writer)
             writer.close()
 
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+    with ThreadPoolExecutor(1) as finders, asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(main())
 
 
@@ -98,6 +101,73 @@ def test_a_body_lies_where_it_should_and_what_follows_goes_on(loop):
     run(loop, job, len(body), pieces.append)
     assert sum(pieces) == len(body)
     assert max(pieces) <= PIECE  # others have their turn in between
+
+
+@pytest.mark.parametrize("size", [HUGE - 1, HUGE, HUGE + 1, HUGE + AHEAD + PIECE + 7])
+def test_memory_is_found_elsewhere_before_a_long_body_is_read(loop, size, monkeypatch):
+    """The event loop, which would be deaf meanwhile, does not touch it first."""
+    found, ahead, threads = 0, [], set()
+
+    def touch(room):
+        nonlocal found
+        found += len(room)
+        threads.add(threading.get_ident())
+        really(room)
+
+    def count(n):
+        nonlocal read
+        read += n
+        ahead.append(found - read)
+
+    read, really = 0, intake._touch
+    monkeypatch.setattr(intake, "_touch", touch)
+    body = bytes(range(251)) * (size // 251 + 1)
+
+    async def job(protocol, writer):
+        writer.write(body[:size] + b"what follows")
+        await protocol.intake.done
+        assert protocol.buffer == body[:size]
+        while protocol.seen != b"!what follows":
+            await asyncio.sleep(0.001)
+
+    run(loop, job, size, count)
+    assert read == size
+    if size < HUGE:
+        assert found == 0
+    else:
+        assert found == size - PIECE
+        assert -PIECE <= min(ahead) <= max(ahead) <= AHEAD
+        assert len(threads) == 1
+        assert threading.get_ident() not in threads
+
+
+def test_a_connection_may_be_lost_while_memory_is_found(loop, monkeypatch):
+    finding, lost = threading.Event(), threading.Event()
+
+    def touch(room):
+        finding.set()
+        assert lost.wait(20)
+
+    monkeypatch.setattr(intake, "_touch", touch)
+
+    async def job(protocol, writer):
+        errors = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        try:
+            writer.write(b"a" * PIECE)
+            while not finding.is_set():
+                await asyncio.sleep(0.001)
+            protocol.transport.abort()
+            with pytest.raises(ConnectionResetError):
+                await protocol.intake.done
+            await protocol.lost
+        finally:
+            lost.set()
+        for _ in range(10):
+            await asyncio.sleep(0.005)
+        assert errors == []
+
+    run(loop, job, HUGE)
 
 
 def test_who_counts_may_refuse_and_the_rest_is_dropped(loop):
@@ -160,7 +230,7 @@ class Connection:
 @pytest.mark.parametrize("n", [1, 3])
 def test_long_bodies_are_read_one_piece_at_a_time_in_turn(loop, n):
     """A round of the event loop reads from one of them at most, and every other from none."""
-    turns, read = Turns(), []
+    turns, read = Turns(None), []
 
     def piece(connection):
         read.append(connection)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import json
-import mmap
 import os
 import socket
 import sys
@@ -202,41 +201,6 @@ def test_the_arrays_of_a_body_are_aligned(aligned, pieces):
     )
     assert body == text
     assert np.frombuffer(body, "f8", 10, aligned).flags.aligned
-
-
-@pytest.mark.parametrize("length", [2**22 - 65, 2**22, 2**22 + 1])
-def test_bodies_around_the_size_of_other_memory(length):
-    """Those of 4 MiB or more lie in memory of another kind."""
-    text = np.random.default_rng(0).bytes(length)
-    cuts = [0, 1000, 100_000, length]
-    messages = iter(
-        {"type": "http.request", "body": text[a:b], "more_body": b < length}
-        for a, b in pairwise(cuts)
-    )
-
-    async def receive():
-        return next(messages)
-
-    memory = Memory(2**23)
-    lease = memory.lease()
-    body = asyncio.run(read_body(str(length), receive, Settings(), memory, lease, aligned=33))
-    assert body == text
-    assert memory.used == length
-    assert np.frombuffer(body, "f8", 10, 33).flags.aligned
-
-
-@pytest.mark.skipif(not hasattr(mmap, "MADV_NOHUGEPAGE"), reason="NumPy's memory is used")
-def test_a_body_for_which_there_is_no_memory(monkeypatch):
-    def refuse(*_):
-        raise OSError(12, "no memory")
-
-    async def receive():
-        return {"type": "http.request", "body": b" ", "more_body": True}
-
-    monkeypatch.setattr("poolgrad_service.admission.mmap.mmap", refuse)
-    memory = Memory(2**23)
-    with pytest.raises(MemoryError):
-        asyncio.run(read_body(str(2**22), receive, Settings(), memory, memory.lease()))
 
 
 def test_long_replies_let_others_go_after_each_piece():
