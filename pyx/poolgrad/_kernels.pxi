@@ -3185,10 +3185,11 @@ cdef void route_apart(
 
 cdef enum:
     MOST_ABOVE = 8  # rows of windows above a row of cells, of those that `route_twos` makes
+    IN_A_GO = 512   # elements of a row that it makes before they are put in their places
 
 
 cdef bint lap_by_one(const Py_ssize_t *forward, Py_ssize_t channels) noexcept nogil:
-    """Whether windows of one channel have 3 taps in a row, 2 apart, so that they share every other.
+    """Whether windows of few channels have 3 taps in a row, 2 apart, so that every other is shared.
 
     Rows of windows may lie as they like, if few reach a cell. With vectors of 4, and in short rows,
     windows that look for their cells take less.
@@ -3203,24 +3204,47 @@ cdef bint lap_by_one(const Py_ssize_t *forward, Py_ssize_t channels) noexcept no
         if axis < 2:
             above *= (taps[TAPS] + taps[ADVANCE] - 1) // taps[ADVANCE]
     return (
-        LANES >= 8 and channels == 1 and above <= MOST_ABOVE
-        and taps[TAPS] == 3 and taps[ADVANCE] == 2 and taps[WINDOWS] >= 4 * LANES
+        LANES >= 8 and 2 * channels <= LANES and above <= MOST_ABOVE
+        and taps[TAPS] == 3 and taps[ADVANCE] == 2 and taps[WINDOWS] * channels >= 4 * LANES
         and -1 <= taps[BASE] <= 0 and taps[BASE] + (taps[WINDOWS] - 1) * 2 < taps[SIZE]
     )
 
 
 cdef inline vec routed(
     const real *dy, const index *argmax, Py_ssize_t rows, const Py_ssize_t *starts,
-    const Py_ssize_t *places, Py_ssize_t tap, Py_ssize_t w, vec sum
+    const Py_ssize_t *places, Py_ssize_t tap, Py_ssize_t at
 ) noexcept nogil:
-    """Add to a sum what a tap has of windows from w on."""
+    """Return what a tap has of the elements from `at` on."""
+    cdef vec sum = splat(0)
     cdef Py_ssize_t k
     for k in range(rows):
         sum = sum + where(
-            equal_bits(widen(argmax + starts[k] + w), splat_bits(<bits>(places[k] + tap))),
-            load(dy + starts[k] + w)
+            equal_bits(widen(argmax + starts[k] + at), splat_bits(<bits>(places[k] + tap))),
+            load(dy + starts[k] + at)
         )
     return sum
+
+
+cdef inline void alternate(
+    const real *ones, const real *twos, Py_ssize_t n, Py_ssize_t channels, real *y, real *end
+) noexcept nogil:
+    """Store n cells of each in turn, and nothing from `end` on."""
+    cdef Py_ssize_t i = 0, c
+    cdef bits[16] lanes  # of 64 bytes
+    cdef mask first
+    for c in range(LANES):
+        lanes[c] = <bits>-1 if c < channels else 0
+    first = load_bits(lanes)
+    # What is too much of a vector is overwritten.
+    while i < n and y + LANES <= end:
+        store(y, choose(first, load(ones), load(twos - channels)))
+        ones, twos, y = ones + channels, twos + channels, y + 2 * channels
+        i += 1
+    while i < n:
+        for c in range(channels):
+            y[c], y[channels + c] = ones[c], twos[c]
+        ones, twos, y = ones + channels, twos + channels, y + 2 * channels
+        i += 1
 
 
 cdef inline void route_row_of_twos(
@@ -3230,43 +3254,68 @@ cdef inline void route_row_of_twos(
     const Py_ssize_t *starts,
     const Py_ssize_t *places,          # IN: of the first tap of each row in this one
     Py_ssize_t n,
+    Py_ssize_t channels,
     Py_ssize_t front,                  # cells of padding: 0 or 1
     Py_ssize_t size,
     real *dx,                          # OUT: a row
 ) noexcept nogil:
     """Write a row of dx: tap 1 of a window and tap 2, which is tap 0 of the next, in turn."""
-    cdef Py_ssize_t i = 0, k
+    cdef Py_ssize_t i, k, c, low = 0, high, last = (n - 1) * channels
+    cdef Py_ssize_t go = last if channels == 1 else IN_A_GO // channels * channels
     cdef vec v, one, two
     cdef mask which
-    cdef real[32] end  # two vectors of 64 bytes
-    cdef real *to = dx + 1 - front
+    # To the compiler, what is stored might be part of what these are made of.
+    cdef mask[MOST_ABOVE] zeroth
+    cdef mask[MOST_ABOVE] first
+    cdef mask[MOST_ABOVE] second
+    cdef Py_ssize_t[MOST_ABOVE] begin
+    cdef real[32] ends  # two vectors of 64 bytes
+    cdef real[IN_A_GO + 32] ones
+    cdef real[IN_A_GO + 32] twos
+    cdef real *to = dx + (1 - front) * channels
+    for k in range(rows):
+        begin[k] = starts[k]
+        zeroth[k] = splat_bits(<bits>places[k])
+        first[k] = splat_bits(<bits>(places[k] + 1))
+        second[k] = splat_bits(<bits>(places[k] + 2))
     # Without a look at single values, which are hard to foretell: what is too much of a vector is
     # overwritten.
     if front == 0:
-        store(dx, routed(dy, argmax, rows, starts, places, 0, 0, splat(0)))
-    while i < n - 1:
-        # The last vector may overlap the one before.
-        i = min(i, n - 1 - LANES)
-        one = two = splat(0)
-        for k in range(rows):
-            v = load(dy + starts[k] + i)
-            which = widen(argmax + starts[k] + i)
-            one = one + where(equal_bits(which, splat_bits(<bits>(places[k] + 1))), v)
-            two = two + where(equal_bits(which, splat_bits(<bits>(places[k] + 2))), v)
-            v = load(dy + starts[k] + i + 1)
-            which = widen(argmax + starts[k] + i + 1)
-            two = two + where(equal_bits(which, splat_bits(<bits>places[k])), v)
-        store(to + 2 * i, first_in_turn(one, two))
-        store(to + 2 * i + LANES, second_in_turn(one, two))
-        i += LANES
+        store(dx, routed(dy, argmax, rows, starts, places, 0, 0))
+    while low < last:
+        high = min(low + go, last)
+        i = low
+        while i < high:
+            # The last vector may overlap the one before.
+            i = min(i, high - LANES)
+            one = two = splat(0)
+            for k in range(rows):
+                v = load(dy + begin[k] + i)
+                which = widen(argmax + begin[k] + i)
+                one = one + where(equal_bits(which, first[k]), v)
+                two = two + where(equal_bits(which, second[k]), v)
+                v = load(dy + begin[k] + i + channels)
+                which = widen(argmax + begin[k] + i + channels)
+                two = two + where(equal_bits(which, zeroth[k]), v)
+            if channels == 1:
+                store(to + 2 * i, first_in_turn(one, two))
+                store(to + 2 * i + LANES, second_in_turn(one, two))
+            else:
+                store(ones + 16 + i - low, one)
+                store(twos + 16 + i - low, two)
+            i += LANES
+        if channels > 1:
+            alternate(ones + 16, twos + 16, (high - low) // channels, channels, to + 2 * low,
+                      dx + size * channels)
+        low = high
     # The last window has no next one.
-    one = routed(dy, argmax, rows, starts, places, 1, n - LANES, splat(0))
-    two = routed(dy, argmax, rows, starts, places, 2, n - LANES, splat(0))
-    store(end, one)
-    store(end + LANES, two)
-    to += 2 * n - 2
+    store(ends, routed(dy, argmax, rows, starts, places, 1, n * channels - LANES))
+    store(ends + LANES, routed(dy, argmax, rows, starts, places, 2, n * channels - LANES))
+    to += 2 * last
     for i in range(size - (2 * n - 1 - front)):
-        to[i] = end[(i + 1) * LANES - 1] if i < 2 else 0
+        for c in range(channels):
+            to[c] = ends[(i + 1) * LANES - channels + c] if i < 2 else 0
+        to += channels
 
 
 cdef inline Py_ssize_t windows_over(
@@ -3285,11 +3334,12 @@ cdef inline Py_ssize_t windows_over(
     return many
 
 
-cdef void route_twos(
+cdef inline void route_twos_as(
     const Py_ssize_t *forward,         # IN: the program of the windows
     const real *dy,                    # IN: a plane
     const index *argmax,               # IN
     const Tile *tile,                  # IN: the part of dx to make, of whole rows
+    Py_ssize_t channels,
     real *dx,                          # OUT: a plane
 ) noexcept nogil:
     """Write cells that are under every other window twice, along the width, row after row."""
@@ -3299,6 +3349,8 @@ cdef void route_twos(
     cdef Py_ssize_t[MOST_ABOVE] starts
     cdef Py_ssize_t[MOST_ABOVE] places
     cdef Py_ssize_t d, h, i, j, rows, before, above, behind, under, far, down
+    cdef Py_ssize_t n = wide[WINDOWS], front = -wide[BASE], size = wide[SIZE]
+    cdef real *row
     for d in range(tile.low[0], tile.high[0]):
         before = windows_over(deep, d, &behind, &far)
         for h in range(tile.low[1], tile.high[1]):
@@ -3308,15 +3360,28 @@ cdef void route_twos(
             for i in range(before):
                 for j in range(above):
                     if 0 <= behind + i < deep[WINDOWS] and 0 <= under + j < high[WINDOWS]:
-                        starts[rows] = wide[WINDOWS] * (
-                            (behind + i) * high[WINDOWS] + under + j
-                        )
+                        starts[rows] = n * channels * ((behind + i) * high[WINDOWS] + under + j)
                         places[rows] = wide[TAPS] * (
                             (far - i * deep[ADVANCE]) * high[TAPS] + down - j * high[ADVANCE]
                         )
                         rows += 1
-            route_row_of_twos(dy, argmax, rows, starts, places, wide[WINDOWS], -wide[BASE],
-                              wide[SIZE], dx + (d * high[SIZE] + h) * wide[SIZE])
+            row = dx + (d * high[SIZE] + h) * size * channels
+            if rows == 1:
+                route_row_of_twos(dy, argmax, 1, starts, places, n, channels, front, size, row)
+            elif rows == 2:
+                route_row_of_twos(dy, argmax, 2, starts, places, n, channels, front, size, row)
+            else:
+                route_row_of_twos(dy, argmax, rows, starts, places, n, channels, front, size, row)
+
+
+cdef void route_twos(
+    const Py_ssize_t *forward, const real *dy, const index *argmax, const Tile *tile,
+    Py_ssize_t channels, real *dx
+) noexcept nogil:
+    if channels == 1:
+        route_twos_as(forward, dy, argmax, tile, 1, dx)
+    else:
+        route_twos_as(forward, dy, argmax, tile, channels, dx)
 
 
 cdef void search(
@@ -3473,9 +3538,9 @@ cdef void route_tiles(
                     route_apart(f, p[CHANNELS], dy + plane * which.pitch[0],
                                 saved + plane * which.pitch[0], dx + plane * target.plane)
                     continue
-                if twos and tile.high[2] - tile.low[2] == target.height:
+                if twos and (tile.high[2] - tile.low[2]) * target.cell == target.height:
                     route_twos(f, dy + plane * which.pitch[0], saved + plane * which.pitch[0],
-                               &tile, dx + plane * target.plane)
+                               &tile, p[CHANNELS], dx + plane * target.plane)
                     continue
                 planes = 1
                 if p[CHANNELS] == 1 and whole and plane + 4 <= tile.plane + tile.planes:

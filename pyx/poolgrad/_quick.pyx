@@ -6,15 +6,18 @@ the kernel right away. Whatever is unusual about a call is left to `Plan`, which
 
 import numpy as np
 
+from poolgrad import arrays, threads
+
 cimport cython
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT
 from cython cimport view
 
 cdef enum:
-    MOST = 256            # plans; what strangers ask a server for must not pile up
-    MOST_THREADS = 1024   # as in `threads`
-    USABLE = 0x0101       # flags of an array: C-contiguous and aligned
-    WRITEABLE = 0x0400
+    MOST = 256  # plans; what strangers ask a server for must not pile up
+
+cdef int MOST_THREADS = threads.MOST
+cdef int USABLE = arrays.USABLE
+cdef int WRITEABLE = USABLE | 0x0400  # NPY_ARRAY_WRITEABLE
 
 cdef object ndarray = np.ndarray
 cdef object empty = np.empty
@@ -94,7 +97,7 @@ cdef class Small:
         self.kernels[task] = kernel, view.memoryview(code, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
 
 
-cdef bint fits(object array, object dtype, tuple shape, int flags=USABLE):
+cdef bint fits(object array, object dtype, tuple shape, int flags):
     """Whether it is a plain array of a dtype and a shape, whose memory is as it should be."""
     return (
         type(array) is ndarray and array.dtype is dtype and array.shape == shape
@@ -113,7 +116,7 @@ cdef object result(object out, object dtype, tuple shape, tuple others):
     """Return an array to write to, new or given; None if what is given needs a closer look."""
     if out is None:
         return empty(shape, dtype)
-    if not fits(out, dtype, shape, USABLE | WRITEABLE):
+    if not fits(out, dtype, shape, WRITEABLE):
         return None
     for other in others:
         if other is not None and may_share_memory(out, other):
@@ -127,7 +130,7 @@ cpdef object forward(object plan, object x, object return_argmax, object out, ob
     if small is None or not plain_number(num_threads):
         return None
     way = small.kernels.get("forward" if return_argmax is False else "argmax")
-    if way is None or not fits(x, small.dtype, small.input_shape):
+    if way is None or not fits(x, small.dtype, small.input_shape, USABLE):
         return None
     kernel, code = <tuple>way
     if return_argmax is False:
@@ -155,9 +158,9 @@ cpdef object backward(
     cdef Small small = plan._small
     if small is None or not plain_number(num_threads):
         return None
-    if not fits(dy, small.dtype, small.output_shape):
+    if not fits(dy, small.dtype, small.output_shape, USABLE):
         return None
-    if x is not None and not fits(x, small.dtype, small.input_shape):
+    if x is not None and not fits(x, small.dtype, small.input_shape, USABLE):
         return None
     way = small.kernels.get("adjoint")
     if way is not None:
@@ -170,7 +173,7 @@ cpdef object backward(
     if way is None or (argmax is None and x is None):
         return None
     if argmax is not None:
-        if not fits(argmax, small.argmax_dtype, small.output_shape):
+        if not fits(argmax, small.argmax_dtype, small.output_shape, USABLE):
             return None
         saved = argmax.ravel()
         if plan._first_bad(saved) >= 0:
