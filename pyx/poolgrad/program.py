@@ -28,8 +28,11 @@ Task = Literal["forward", "argmax", "adjoint", "route", "search"]
 #: Bytes of source that a tile aims at, so that what it reads twice is still in the L2 cache.
 TILE_BYTES: Final = 128 * 1024
 
-#: Bytes of workspace that a tile may take before it is made so low that most rows are made twice.
+#: Bytes of workspace that a tile may take before it is made so low that most rows are made twice;
+#: and of windows that have more taps along an axis than ordinary ones.
 MOST_BYTES: Final = 384 * 1024
+ORDINARY: Final = 16
+VAST_BYTES: Final = 1152 * 1024
 
 #: The longest side of a tile, since the tables unfolded for it should stay in cache too.
 LONGEST: Final = 2048
@@ -272,10 +275,9 @@ def program(
     if whole:
         sizes[4] = sizes[4] if backward else min(sizes[4], MOST_SUMS)
     elif slide:
-        cut(3, max(4 * width.taps, 512 // cell, 1), MOST_BYTES)
-        cut(4, 32, MOST_BYTES)
-        cut(3, 1, MOST_BYTES)
-        cut(4, 16, MOST_BYTES)
+        budget = VAST_BYTES if max(height.taps, width.taps) > ORDINARY else MOST_BYTES
+        for k, least in ((3, max(4 * width.taps, 512 // cell, 1)), (4, 32), (3, 1), (4, 16)):
+            cut(k, least, budget)
     elif scatter and task == "search":
         # Windows are searched band by band; low bands would search many rows twice.
         while sizes[4] > 16 and prod(band[1:]) * sizes[4] * itemsize > MOST_BYTES:

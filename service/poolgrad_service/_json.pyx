@@ -255,6 +255,7 @@ for power in range(20):
 cdef enum Fault:
     NONE
     RAGGED
+    UNEVEN  # ragged too, in depth
     RANGE  # a number that the dtype does not reach
     KIND  # a value that is no number, or of integers, no integer
     LONG
@@ -266,12 +267,14 @@ cdef enum Fault:
     BROKEN_LIST
 
 cdef struct Found:
-    # The first fault, its text, and the place of the value among the lists.
+    # The first fault, its text, and the place of the value or the list among the lists.
     Fault fault
     const char *at
     const char *stop
     Py_ssize_t depth
     Py_ssize_t[DEPTH] place
+    # Of a ragged list: the elements, or the depth, that it has; and what is before it.
+    Py_ssize_t has, before
     # The shape.
     Py_ssize_t rank
     Py_ssize_t[DEPTH] sizes
@@ -658,6 +661,19 @@ cdef const char *long_string_end(
             return quote + 1
 
 
+cdef inline void note(
+    Found *found, Fault fault, const Py_ssize_t *place, Py_ssize_t depth, Py_ssize_t has,
+    Py_ssize_t before
+) noexcept nogil:
+    """Keep a fault and its place, if it is the first."""
+    cdef Py_ssize_t i
+    if found.fault:
+        return
+    found.fault, found.depth, found.has, found.before = fault, depth, has, before
+    for i in range(depth):
+        found.place[i] = place[i]
+
+
 cdef void fill(
     const char *text, const char *at, const char *end, number *to, Py_ssize_t room, bint tokens,
     Found *found,
@@ -692,13 +708,11 @@ cdef void fill(
                 found.fault, found.at = BROKEN_LIST, at
                 return
             if rank and depth >= rank:
-                fault = RAGGED
+                note(found, UNEVEN, counts, depth, depth + 1, rank)
             counts[depth] = 0
             depth += 1
             at = space(stop, end)
             if at == end or at[0] != c']':
-                if fault and not found.fault:
-                    found.fault = fault
                 continue
         else:
             stop = NULL
@@ -761,14 +775,12 @@ cdef void fill(
         # An empty list is as deep as a number in it would be.
         if depth != rank:
             if rank:
-                fault = RAGGED
+                note(found, UNEVEN, counts, depth - is_list, depth, rank)
             rank = depth
         if fault:
             if not found.fault:
-                found.fault, found.at, found.stop = fault, at, stop
-                found.depth = depth
-                for i in range(depth):
-                    found.place[i] = counts[i]
+                found.at, found.stop = at, stop
+            note(found, fault, counts, depth, 0, 0)
         elif not is_list:
             if room > 0:
                 to[0] = value
@@ -784,8 +796,8 @@ cdef void fill(
             at += 1
             if found.sizes[depth - 1] < 0:
                 found.sizes[depth - 1] = counts[depth - 1]
-            elif found.sizes[depth - 1] != counts[depth - 1] and not found.fault:
-                found.fault = RAGGED
+            elif found.sizes[depth - 1] != counts[depth - 1]:
+                note(found, RAGGED, counts, depth - 1, counts[depth - 1], found.sizes[depth - 1])
             depth -= 1
             if not depth:
                 found.rank = rank
@@ -861,10 +873,19 @@ cdef class Span:
     cdef object problem(self, str name, object dtype, Found *found):
         """Return the problem of a fault."""
         cdef const char *start = <const char *> &self.text[0]
+        place = [found.place[i] for i in range(found.depth)]
+        pointer = "/".join([self.pointer, *map(str, place)])
+        there = name + "".join(f"[{i}]" for i in place)
         if found.fault == RAGGED:
             return refused(
-                self.pointer,
-                f"{name}: ragged: its lists differ in length or depth among themselves",
+                pointer,
+                f"{name}: ragged: {there} has length {found.has}, and a list before it "
+                f"{found.before}",
+            )
+        if found.fault == UNEVEN:
+            more = "more" if found.has > found.before else "less"
+            return refused(
+                pointer, f"{name}: ragged: {there} is nested {more} deeply than what is before it"
             )
         at = found.at - start
         if found.fault > BARE:
@@ -873,7 +894,6 @@ cdef class Span:
         text = bytes(self.text[at:at + min(length, 100)]).decode(errors="replace")
         if found.fault == BARE:
             return bare(text)
-        pointer = "/".join([self.pointer, *(str(found.place[i]) for i in range(found.depth))])
         if length > 40:
             text = f"{text[:30]}... ({length} characters)"
         if found.fault == LONG:

@@ -236,12 +236,29 @@ REFUSED = {
     "scalar": ('{"x": 3}', "/x", "nested list"),
     "null_array": ('{"x": null}', "/x", "nested list"),
     "string_array": ('{"x": "AAAA"}', "/x", "nested list"),
-    "ragged": ('{"x": [[1, 2], [3]]}', "/x", "ragged"),
-    "ragged_depth_at_the_end": ('{"x": [[1], 2]}', "/x", "ragged"),
-    "ragged_depth_at_the_start": ('{"x": [1, [2]]}', "/x", "ragged"),
-    "ragged_deeper_later": ('{"x": [[1], [[2]]]}', "/x", "ragged"),
-    "ragged_outer": ('{"x": [[[1], [2]], [[3]]]}', "/x", "ragged"),
-    "ragged_with_an_empty_list": ('{"x": [[1], []]}', "/x", "ragged"),
+    "ragged": ('{"x": [[1, 2], [3]]}', "/x/1", "ragged: x[1] has length 1, and a list before it 2"),
+    "ragged_depth_at_the_end": ('{"x": [[1], 2]}', "/x/1", "x[1] is nested less deeply"),
+    "ragged_depth_at_the_start": ('{"x": [1, [2]]}', "/x/1", "x[1] is nested more deeply"),
+    "ragged_deeper_later": ('{"x": [[1], [[2]]]}', "/x/1/0", "x[1][0] is nested more deeply"),
+    "ragged_outer": ('{"x": [[[1], [2]], [[3]]]}', "/x/1", "x[1] has length 1"),
+    "ragged_with_an_empty_list": ('{"x": [[1], []]}', "/x/1", "x[1] has length 0"),
+    "ragged_with_an_empty_list_too_high": (
+        '{"x": [[[1]], []]}',
+        "/x/1",
+        "x[1] is nested less deeply",
+    ),
+    "ragged_with_an_empty_list_too_deep": (
+        '{"x": [[1], [[]]]}',
+        "/x/1/0",
+        "x[1][0] is nested more deeply",
+    ),
+    "ragged_in_the_middle": (
+        '{"x": [[[1, 2], [3, 4]], [[5, 6], [7]], [[8]]]}',
+        "/x/1/1",
+        "x[1][1] has length 1",
+    ),
+    "ragged_and_wrong": ('{"x": [[1, 2], [3], [true]]}', "/x/1", "x[1] has length 1"),
+    "wrong_and_ragged": ('{"x": [[1, true], [3]]}', "/x/0/1", "true is no number"),
     "empty_list": ('{"x": []}', "/x", "without elements"),
     "empty_lists": ('{"x": [[], []]}', "/x", "without elements"),
     "too_deep_list": ('{"x": ' + "[" * 8 + "1" + "]" * 8 + "}", "/x", "max_depth"),
@@ -382,7 +399,9 @@ def test_elements_are_counted_over_all_arrays(body):
 
 def test_a_ragged_list_of_many_pieces_is_told_from_a_broken_one():
     rows = [[1, 2, 3]] * 100_000
-    with pytest.raises(Problem, match="ragged") as caught:
+    with pytest.raises(
+        Problem, match=r"x\[100000\] has length 2, and a list before it 3"
+    ) as caught:
         decode({"x": [*rows, [1, 2]]})
     assert caught.value.status == 422
     text = json.dumps({"x": [*rows, [1, 2]]}).replace("[1, 2]]", "[1 2]]")
