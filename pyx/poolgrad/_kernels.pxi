@@ -1684,6 +1684,30 @@ cdef bint plain_copy(const real *x, Py_ssize_t n, real *y) noexcept nogil:
     return plain_row(x, n, y, &good) and all_set(good)
 
 
+cdef inline void divide_by(const real *x, Py_ssize_t n, real divisor, real *y) noexcept nogil:
+    """Divide n elements, in their place or apart from it."""
+    cdef real factor = 1 / divisor
+    cdef bint exact = is_power_of_two(divisor)  # then this is, and takes less time
+    cdef Py_ssize_t i = 0
+    cdef vec last
+    if n < LANES:
+        for i in range(n):
+            y[i] = x[i] * factor if exact else x[i] / divisor
+        return
+    # The last vector may overlap the one before, which is written first.
+    last = load(x + n - LANES)
+    if exact:
+        while i + LANES < n:
+            store(y + i, load(x + i) * splat(factor))
+            i += LANES
+        store(y + n - LANES, last * splat(factor))
+    else:
+        while i + LANES < n:
+            store(y + i, load(x + i) / splat(divisor))
+            i += LANES
+        store(y + n - LANES, last / splat(divisor))
+
+
 cdef void divide(
     const real *x,           # IN: a row; may be y
     Py_ssize_t pitch,        # elements from cell to cell of x
@@ -1696,22 +1720,13 @@ cdef void divide(
     Py_ssize_t y_pitch,
 ) noexcept nogil:
     """Divide each cell of a row by its window's divisor."""
-    cdef Py_ssize_t i, w = 0, many, length
-    cdef real divisor, factor
+    cdef Py_ssize_t w = 0, many
     while w < width:
         # Neighbours mostly have the same divisor: one long vector.
         many = 1
         if pitch == channels and y_pitch == channels:
             many = min(alike[w], width - w)
-        divisor = <real>(outer * counts[w])
-        length = many * channels
-        factor = 1 / divisor
-        if is_power_of_two(divisor):  # then this is exact, and takes less time
-            for i in range(length):
-                y[w * y_pitch + i] = x[w * pitch + i] * factor
-        else:
-            for i in range(length):
-                y[w * y_pitch + i] = x[w * pitch + i] / divisor
+        divide_by(x + w * pitch, many * channels, <real>(outer * counts[w]), y + w * y_pitch)
         w += many
 
 
@@ -2148,7 +2163,7 @@ cdef bint roll_plane(
     cdef const Py_ssize_t *field = program + AXES + AXIS_FIELDS
     cdef const Py_ssize_t *taps = program + field[TAPS_AT]
     cdef Py_ssize_t width = (program + field[AXIS_FIELDS + TAPS_AT])[SIZE], h, d = tile.low[0]
-    cdef Py_ssize_t rows = tile.high[1] - tile.low[1], out = tile.high[2]
+    cdef Py_ssize_t rows = tile.high[1] - tile.low[1], out = tile.high[2], many
     cdef Py_ssize_t top = first_tap(taps, tile.low[1]), bottom = top + rows + taps[TAPS] - 1
     cdef Py_ssize_t at = (plane - tile.plane) * target.plane
     cdef const Window *window = space.windows[2]
@@ -2193,9 +2208,22 @@ cdef bint roll_plane(
     # Rows of results lie side by side.
     if kind == ARGMAX:
         narrow(space.places, rows * out, <index *>target.argmax + at)
-    for h in range(rows if program[MEAN] else 0):
-        divide(target.y + at + h * out, 1, space.counts[0][0] * space.counts[1][h],
-               space.counts[2], space.alike, out, 1, target.y + at + h * out, 1)
+    h = 0 if program[MEAN] else rows
+    while h < rows:
+        many = 1
+        if space.alike[0] >= out:
+            # So have the rows below, as a rule: one long vector.
+            while h + many < rows and space.counts[1][h + many] == space.counts[1][h]:
+                many += 1
+            divide_by(
+                target.y + at + h * out, many * out,
+                <real>(space.counts[0][0] * space.counts[1][h] * space.counts[2][0]),
+                target.y + at + h * out
+            )
+        else:
+            divide(target.y + at + h * out, 1, space.counts[0][0] * space.counts[1][h],
+                   space.counts[2], space.alike, out, 1, target.y + at + h * out, 1)
+        h += many
     if space.empty[0] or space.empty[1] or space.empty[2]:
         for h in range(rows):
             blot_out(kind, program, tile, target, at + h * out, d, tile.low[1] + h, <index>0)
