@@ -488,7 +488,7 @@ class Plan:
             if not kernel(made.code, *args, None):
                 raise MemoryError
             return
-        code = made.finer(4 * used)
+        code = made.finer(used)
         ticket = np.zeros(1, np.intp)
 
         def work() -> None:

@@ -91,7 +91,7 @@ class Program:
     header: tuple[int, ...]
     sizes: tuple[int, int, int, int, int]
     shape: tuple[int, int, int, int, int]
-    cuts: tuple[tuple[int, int], ...]
+    cuts: tuple[tuple[int, int, int], ...]
     workspace_bytes: int
     together: int
 
@@ -113,8 +113,8 @@ class Program:
             code += (axis.kernel, axis.before, axis.stride, axis.dilation)
         return np.array(code + tables, np.intp)
 
-    def finer(self, tiles: int) -> npt.NDArray[np.intp]:
-        """Return the code with smaller tiles, at least so many where that can be."""
+    def finer(self, threads: int) -> npt.NDArray[np.intp]:
+        """Return the code with smaller tiles, so many that threads seldom wait for each other."""
         if self.together:
             return self.code  # groups of planes are what threads take
         sizes = list(self.sizes)
@@ -122,9 +122,11 @@ class Program:
         def count() -> int:
             return prod(-(-n // size) for n, size in zip(self.shape, sizes, strict=True))
 
-        for k, least in self.cuts:
-            while count() < tiles and sizes[k] > least:
-                sizes[k] = max(least, (sizes[k] + 1) // 2)
+        for k, least, each in self.cuts:
+            while (
+                count() < each * threads and sizes[k] > 1 and (half := -(-sizes[k] // 2)) >= least
+            ):
+                sizes[k] = half
         code = self.code.copy()
         code[2:7] = sizes
         return code
@@ -353,18 +355,20 @@ def _rolls(sides: tuple[Side, Side, Side]) -> bool:
 
 def _cuts(
     whole: bool, roll: bool, scatter: bool, slide: bool, channels: int, height: Side, width: Side
-) -> tuple[tuple[int, int], ...]:
-    """Return which sizes of a tile to halve, down to what, to have more tiles for threads."""
+) -> tuple[tuple[int, int, int], ...]:
+    """Return which sizes of a tile to halve, down to what, to have how many tiles a thread."""
     if whole:
-        return (0, 1), (4, 256)
+        return (0, 1, 4), (4, 256, 4)
     if roll:
-        return (0, 1), (2, 8)
+        return (0, 1, 4), (2, 8, 4)
     if scatter:
         # Either some channels of a whole plane, or one stretch of memory.
         if channels >= 64:
-            return (0, 1), (4, 16)
-        return (0, 1), (1, 1), (2, 1), (3, 1)
+            return (0, 1, 4), (4, 16, 4)
+        return (0, 1, 4), (1, 1, 4), (2, 1, 4), (3, 1, 4)
     if slide:
-        # Lower tiles make some rows twice, narrower ones some columns, and not in their order.
-        return (0, 1), (2, 4 * height.taps), (4, 16), (3, 4 * width.taps), (2, 1)
-    return (0, 1), (1, 1), (2, 8), (3, 64), (4, 16), (2, 1), (3, 1)
+        # Lower tiles make some rows twice, narrower ones some columns, and not in their order;
+        # of few channels each cell is read in pieces.
+        wide = 4 * width.taps
+        return (0, 1, 4), (2, 4 * height.taps, 4), (4, 32, 4), (3, wide, 4), (4, 16, 1), (2, 1, 1)
+    return (0, 1, 4), (1, 1, 4), (2, 8, 4), (3, 64, 4), (4, 16, 4), (2, 1, 1), (3, 1, 1)
