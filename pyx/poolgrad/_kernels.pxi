@@ -1059,6 +1059,25 @@ cdef inline Py_ssize_t first_tap(const Py_ssize_t *taps, Py_ssize_t o) noexcept 
     return first
 
 
+cdef inline Py_ssize_t first_beyond(
+    const Py_ssize_t *taps, Py_ssize_t cell, bint by_last
+) noexcept nogil:
+    """Return the first window whose first, or last, tap is at a cell or behind it.
+
+    Windows that follow each other begin, and end, in that order: those of a result do.
+    """
+    cdef Py_ssize_t low = 0, high = taps[WINDOWS], middle, at, many
+    cdef const Py_ssize_t *row
+    while low < high:
+        middle = (low + high) // 2
+        row = look_up(taps, middle, &at, &many)
+        if at + ((many - 1) * row[STRIDE] if by_last else 0) < cell:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 cdef inline void cut_off(
     Py_ssize_t at, Py_ssize_t many, Py_ssize_t step, Py_ssize_t size, Window *window
 ) noexcept nogil:
@@ -3515,6 +3534,7 @@ cdef void route_tiles(
     """Make tile after tile of dx until none is left."""
     cdef Tile tile, one, band, piece
     cdef Target target
+    cdef const Py_ssize_t *taps
     cdef Spot *which = &space.which
     cdef Py_ssize_t axis, plane, planes, next_plane
     cdef bint whole, apart, twos
@@ -3544,10 +3564,16 @@ cdef void route_tiles(
                 tile.high[axis] == (p + p[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
             )
         for plane in range(tile.plane, tile.plane + tile.planes):
-            set_up(p, &tile, False, not p[SCATTER], space)
+            if not p[SCATTER]:
+                set_up(p, &tile, False, True, space)
             for axis in range(3):
-                least[axis] = max(0, space.low[axis])
-                most[axis] = min(windows[axis], space.high[axis])
+                if p[SCATTER]:
+                    taps = f + f[AXES + axis * AXIS_FIELDS + TAPS_AT]
+                    least[axis] = first_beyond(taps, tile.low[axis], True)
+                    most[axis] = first_beyond(taps, tile.high[axis], False)
+                else:
+                    least[axis] = max(0, space.low[axis])
+                    most[axis] = min(windows[axis], space.high[axis])
             if x == NULL:
                 which.at = <const char *>(saved + tile.channel)
             if not p[SCATTER]:

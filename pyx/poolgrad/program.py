@@ -259,7 +259,9 @@ def program(
         slab = 0
         if task == "search":
             slab = prod(band) * sizes[4] if scatter else deep * high * wide * sizes[4]
-        table = max(*sizes[1:4], deep, high, wide + (padding if padded else 0))
+        table = 0  # windows that look for their cells are not unfolded
+        if not scatter:
+            table = max(*sizes[1:4], deep, high, wide + (padding if padded else 0))
         return stage, work, line, slab, table
 
     def used() -> int:

@@ -250,6 +250,12 @@ def test_a_plan_survives_pickling(op):
     assert_same_bits(copy.forward(x), y)
 
 
+@pytest.mark.parametrize("shape", [(1, 10**8, 1), (1, 10**7, 8), (1, 100, 10**6, 1)])
+def test_long_rows_take_little_workspace(shape):
+    made = pg.plan("max_pool", shape, kernel_size=9, stride=1, padding=4)
+    assert made.workspace_bytes < 3 * 2**20
+
+
 @pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
 def test_many_plans_do_not_pile_up(op):
     # What is cached is bounded: a server makes plans of shapes that strangers choose.
