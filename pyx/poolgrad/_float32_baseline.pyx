@@ -5,6 +5,7 @@ cdef extern from *:
     """
     #define REAL float
     #define BITS int32_t
+    #define UNSIGNED_BITS uint32_t
     """
 
 ctypedef float real

@@ -5,6 +5,7 @@ cdef extern from *:
     """
     #define REAL double
     #define BITS int64_t
+    #define UNSIGNED_BITS uint64_t
     """
 
 ctypedef double real

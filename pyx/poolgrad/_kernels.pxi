@@ -61,6 +61,7 @@ cdef extern from *:
     #define LANES ((Py_ssize_t)(POOLGRAD_BYTES / sizeof(REAL)))
     typedef REAL vec __attribute__((vector_size(POOLGRAD_BYTES)));
     typedef BITS mask __attribute__((vector_size(POOLGRAD_BYTES)));
+    typedef UNSIGNED_BITS unsigned_mask __attribute__((vector_size(POOLGRAD_BYTES)));
     typedef vec loose_vec __attribute__((aligned(sizeof(REAL)), may_alias));
     typedef mask loose_mask __attribute__((aligned(sizeof(BITS)), may_alias));
 
@@ -81,6 +82,10 @@ cdef extern from *:
     INLINE mask larger(vec v, vec best) { return (mask)(v > best); }
     /* Larger, or the first NaN. */
     INLINE mask beats(vec v, vec best) { return ~(mask)(best >= v) & (mask)(best == best); }
+    /* What was read too far may be anything, and overflow; it is thrown away. */
+    INLINE mask add_bits(mask a, mask b) {
+        return (mask)((unsigned_mask)a + (unsigned_mask)b);
+    }
     INLINE mask equal_bits(mask a, mask b) { return (mask)(a == b); }
     /* Each of `a` where all bits of the mask are set, of `b` where none is. */
     INLINE mask choose_bits(mask m, mask a, mask b) {
@@ -358,6 +363,7 @@ cdef extern from *:
     mask splat_bits(bits value) noexcept nogil
     mask larger(vec v, vec best) noexcept nogil
     mask beats(vec v, vec best) noexcept nogil
+    mask add_bits(mask a, mask b) noexcept nogil
     mask equal_bits(mask a, mask b) noexcept nogil
     mask choose_bits(mask m, mask a, mask b) noexcept nogil
     vec choose(mask m, vec a, vec b) noexcept nogil
@@ -621,7 +627,7 @@ cdef inline void box_chunk(
         if kind == ARGMAX:
             kept[u] = splat_bits(<bits>b.place)
             if b.carried != NULL:
-                kept[u] = kept[u] + load_bits(b.carried + at + u * LANES)
+                kept[u] = add_bits(kept[u], load_bits(b.carried + at + u * LANES))
     for d in range(deep):
         row = plane
         for h in range(high):
@@ -648,7 +654,7 @@ cdef inline void box_chunk(
                             place_of, widen_ints(<const int *>b.which + i)), &best[u], &kept[u])
                     elif kind == ARGMAX and b.carried != NULL:
                         fold(kind, care, v,
-                             place_of + load_bits(b.carried + i), &best[u], &kept[u])
+                             add_bits(place_of, load_bits(b.carried + i)), &best[u], &kept[u])
                     else:
                         fold(kind, care, v, place_of, &best[u], &kept[u])
                 cell += b.pitch[2]
@@ -661,7 +667,7 @@ cdef inline void box_chunk(
             if kind == ARGMAX:
                 place_of = splat_bits(<bits>b.tail_place)
                 if b.tail_carried != NULL:
-                    place_of = place_of + load_bits(b.tail_carried + at + u * LANES)
+                    place_of = add_bits(place_of, load_bits(b.tail_carried + at + u * LANES))
             fold(kind, care, load(b.tail + at + u * LANES), place_of, &best[u], &kept[u])
     for u in range(vectors):
         store(y + at + u * LANES, best[u])
