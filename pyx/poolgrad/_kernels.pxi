@@ -2703,20 +2703,18 @@ cdef inline void add_cells_up(
         for i in range(n):
             y[i] = y[i] + x[c * channels + i]
         c += 1
-    for i in range(n):
-        y[i] = y[i] / divisor
+    divide_by(y, n, divisor, y)
 
 
 cdef inline void reduce_cells(
     const Py_ssize_t *p, const real *x, Py_ssize_t cells, Py_ssize_t n, real divisor, real *y
 ) noexcept nogil:
     """Make n channels of the average of a plane, or of its gradient."""
-    cdef Py_ssize_t channels = p[CHANNELS], c, i
+    cdef Py_ssize_t channels = p[CHANNELS], c
     if not p[ADJOINT]:
         add_cells_up(x, cells, channels, n, divisor, y)
         return
-    for i in range(n):
-        y[i] = x[i] / divisor
+    divide_by(x, n, divisor, y)
     for c in range(1, cells):
         memcpy(y + c * channels, y, n * sizeof(real))
 
@@ -3569,15 +3567,14 @@ cdef void route_tiles(
             whole = whole and tile.low[axis] == 0 and (
                 tile.high[axis] == (p + p[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
             )
+            if p[SCATTER]:
+                taps = f + f[AXES + axis * AXIS_FIELDS + TAPS_AT]
+                least[axis] = first_beyond(taps, tile.low[axis], True)
+                most[axis] = first_beyond(taps, tile.high[axis], False)
         for plane in range(tile.plane, tile.plane + tile.planes):
             if not p[SCATTER]:
                 set_up(p, &tile, False, True, space)
-            for axis in range(3):
-                if p[SCATTER]:
-                    taps = f + f[AXES + axis * AXIS_FIELDS + TAPS_AT]
-                    least[axis] = first_beyond(taps, tile.low[axis], True)
-                    most[axis] = first_beyond(taps, tile.high[axis], False)
-                else:
+                for axis in range(3):
                     least[axis] = max(0, space.low[axis])
                     most[axis] = min(windows[axis], space.high[axis])
             if x == NULL:

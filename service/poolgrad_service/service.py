@@ -201,10 +201,6 @@ class _Sent(Response):
 
     async def _send(self, send: Send) -> None:
         """Send the parts in pieces, waiting for the client and letting others go after each."""
-        parts = self.parts
-        small = self.n_bytes <= SMALL
-        if small:
-            parts[:] = [b"".join(parts)]
         await send(
             {
                 "type": "http.response.start",
@@ -212,10 +208,11 @@ class _Sent(Response):
                 "headers": self.raw_headers,
             }
         )
-        if small:
-            await send({"type": "http.response.body", "body": parts[0], "more_body": False})
+        if self.n_bytes <= SMALL:
+            body = b"".join(self.parts)
+            await send({"type": "http.response.body", "body": body, "more_body": False})
             return
-        for part in parts:
+        for part in self.parts:
             for start in range(0, len(part), PIECE):
                 piece = memoryview(part)[start : start + PIECE]
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
