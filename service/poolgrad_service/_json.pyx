@@ -692,7 +692,7 @@ cdef void fill(
     cdef const char *following
     cdef Fault fault = NONE
     cdef bint is_list
-    found.fault = NONE
+    found.fault, found.depth = NONE, 0
     for i in range(DEPTH):
         found.sizes[i] = -1
     while True:
