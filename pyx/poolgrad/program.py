@@ -57,8 +57,8 @@ MOST_TOGETHER: Final = 16
 LEAST_TOGETHER: Final = 8
 MOST_CELLS: Final = 4096
 
-#: Channels of a plane that are averaged at a time, so that their sums stay in the L1 cache.
-MOST_SUMS: Final = 1024
+#: Bytes of a plane's channels that are averaged at a time, so that their sums stay in the L1 cache.
+MOST_SUMS: Final = 8192
 
 #: Rows of windows that rows of one channel go into while they are read once; the least windows of
 #: a row for which that pays, and the most cells that a window may reach; the bytes of rows that a
@@ -277,7 +277,7 @@ def program(
 
     cell = sizes[4] * itemsize
     if whole:
-        sizes[4] = sizes[4] if backward else min(sizes[4], MOST_SUMS)
+        sizes[4] = sizes[4] if backward else min(sizes[4], MOST_SUMS // itemsize)
     elif slide:
         budget = VAST_BYTES if max(height.taps, width.taps) > ORDINARY else MOST_BYTES
         for k, least in ((3, max(4 * width.taps, 512 // cell, 1)), (4, 32), (3, 1), (4, 16)):
