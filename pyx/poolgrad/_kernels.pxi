@@ -390,6 +390,8 @@ cdef extern from *:
     void poolgrad_prefetch(const void *p) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
 
+from poolgrad cimport _crew
+
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -2854,22 +2856,59 @@ cdef bint reduce(
     return True
 
 
-# Each of these returns False if there is no memory for its workspace. Threads that share a ticket
-# share the tiles; without one, the caller makes them all.
+cdef struct Job:
+    # A result, for any number of threads to make.
+    Kind kind
+    const Py_ssize_t *p      # the program
+    const real *x            # IN
+    real *y                  # OUT
+    void *argmax             # OUT, ARGMAX
+    int item                 # bytes of an element of it
+    Py_ssize_t ticket
+    bint failed
+
+
+cdef void take_part(void *of) noexcept nogil:
+    """Make a share of a result."""
+    cdef Job *job = <Job *>of
+    cdef unsigned char *none = NULL
+    cdef bint done
+    if job.kind == MAX:
+        done = reduce(MAX, job.p, job.x, job.y, none, &job.ticket)
+    elif job.kind == SUM:
+        done = reduce(SUM, job.p, job.x, job.y, none, &job.ticket)
+    elif job.item == 1:
+        done = reduce(ARGMAX, job.p, job.x, job.y, <unsigned char *>job.argmax, &job.ticket)
+    else:
+        done = reduce(ARGMAX, job.p, job.x, job.y, <int *>job.argmax, &job.ticket)
+    if not done:
+        job.failed = True
+
+
+cdef bint make(
+    Kind kind, const Py_ssize_t *p, const real *x, real *y, void *argmax, int item, int helpers
+) noexcept nogil:
+    """Make a result, with so many other threads; False if one had no memory for its workspace."""
+    cdef Job job
+    job.kind, job.p, job.x, job.y, job.argmax, job.item = kind, p, x, y, argmax, item
+    job.ticket, job.failed = 0, False
+    _crew.run(take_part, &job, helpers)
+    return not job.failed
+
+
+# Each of these returns False if there is no memory for the workspace.
 
 
 def largest(
     const Py_ssize_t[::1] program,
     const real[::1] x,                 # IN
     real[::1] y,                       # OUT
-    Py_ssize_t[::1] ticket,            # INOUT (1), or None
+    int helpers,
 ):
     """Find the largest element of each window."""
-    cdef Py_ssize_t alone = 0
-    cdef Py_ssize_t *first = &alone if ticket is None else &ticket[0]
     cdef bint done
     with nogil:
-        done = reduce(MAX, &program[0], &x[0], &y[0], <unsigned char *>NULL, first)
+        done = make(MAX, &program[0], &x[0], &y[0], NULL, 1, helpers)
     return done
 
 
@@ -2877,14 +2916,12 @@ def total(
     const Py_ssize_t[::1] program,
     const real[::1] x,                 # IN
     real[::1] y,                       # OUT
-    Py_ssize_t[::1] ticket,            # INOUT (1), or None
+    int helpers,
 ):
     """Add the elements of each window, divided as the program says."""
-    cdef Py_ssize_t alone = 0
-    cdef Py_ssize_t *first = &alone if ticket is None else &ticket[0]
     cdef bint done
     with nogil:
-        done = reduce(SUM, &program[0], &x[0], &y[0], <unsigned char *>NULL, first)
+        done = make(SUM, &program[0], &x[0], &y[0], NULL, 1, helpers)
     return done
 
 
@@ -2893,14 +2930,12 @@ def largest_and_where(
     const real[::1] x,                 # IN
     real[::1] y,                       # OUT
     index[::1] argmax,                 # OUT
-    Py_ssize_t[::1] ticket,            # INOUT (1), or None
+    int helpers,
 ):
     """Find the largest element of each window, and which of its taps it is."""
-    cdef Py_ssize_t alone = 0
-    cdef Py_ssize_t *first = &alone if ticket is None else &ticket[0]
     cdef bint done
     with nogil:
-        done = reduce(ARGMAX, &program[0], &x[0], &y[0], &argmax[0], first)
+        done = make(ARGMAX, &program[0], &x[0], &y[0], &argmax[0], sizeof(index), helpers)
     return done
 
 
@@ -3647,25 +3682,29 @@ cdef void route_tiles(
                                     1, False, dx, <index>0)
 
 
-def max_backward(
-    const Py_ssize_t[::1] program,     # IN: of dx
-    const Py_ssize_t[::1] forward,     # IN: of y
-    const real[::1] dy,                # IN
-    const real[::1] x,                 # IN: to find the argmax again; or None: it is saved
-    const index[::1] saved,            # IN: the argmax; or None: it has to be found again
-    real[::1] dx,                      # OUT
-    Py_ssize_t[::1] ticket,            # INOUT (1), shared by the threads; None: there are none
-):
-    """Make dx, or a thread's share of it; False if there is no memory."""
+cdef struct Route:
+    # A gradient of a maximum, for any number of threads to make.
+    const Py_ssize_t *p      # the program of dx
+    const Py_ssize_t *f      # the program of y
+    const real *dy           # IN
+    const real *x            # IN: to find the argmax again; or NULL: it is saved
+    const void *saved        # IN: the argmax; or NULL: it has to be found again
+    int item                 # bytes of an element of it
+    real *dx                 # OUT
+    Py_ssize_t ticket
+    bint failed
+
+
+cdef bint route(Route *job, index _index) noexcept nogil:
+    """Make a share of dx; False if there is no memory."""
     cdef Space space, again
-    cdef Py_ssize_t alone = 0, inner, first, planes
-    cdef Py_ssize_t *next_tile = &alone if ticket is None else &ticket[0]
-    cdef const Py_ssize_t *p = &program[0]
-    cdef const Py_ssize_t *f = &forward[0]
+    cdef Py_ssize_t inner, first, planes
+    cdef const Py_ssize_t *p = job.p
+    cdef const Py_ssize_t *f = job.f
     cdef Py_ssize_t n = p[CELLS_IN], m = p[CELLS_OUT]
-    cdef const real *source = NULL if x is None else &x[0]
-    cdef const index *given = NULL if saved is None else &saved[0]
-    cdef void *block = NULL
+    cdef const real *source = job.x
+    cdef const index *given = <const index *>job.saved
+    cdef void *block = lay_out(p, 0, sizeof(index), &space)
     cdef void *again_block = NULL
     cdef Py_ssize_t *offsets = NULL
     cdef index *slab = NULL
@@ -3674,46 +3713,73 @@ def max_backward(
     cdef real *source_together = NULL
     cdef index *which = NULL
     cdef bint done
-    with nogil:
-        block = lay_out(p, 0, sizeof(index), &space)
-        if source != NULL:
-            again_block = lay_out(f, 1, 0, &again)
-            slab = <index *>malloc((p[SLAB] + 64) * sizeof(index))
-        if p[SCATTER] and taps_of(f) <= MOST_OFFSETS:
-            offsets = offsets_of(f, p[CHANNELS], taps_of(f))
-        if p[TOGETHER]:
-            together = <real *>malloc(
-                (n + 2 * m) * MOST_TOGETHER * sizeof(real) + n * MOST_TOGETHER * sizeof(index)
-            )
-        done = (
-            block != NULL and (source == NULL or again_block != NULL and slab != NULL)
-            and (not p[SCATTER] or offsets != NULL or taps_of(f) > MOST_OFFSETS)
-            and (not p[TOGETHER] or together != NULL)
+    if source != NULL:
+        again_block = lay_out(f, 1, 0, &again)
+        slab = <index *>malloc((p[SLAB] + 64) * sizeof(index))
+    if p[SCATTER] and taps_of(f) <= MOST_OFFSETS:
+        offsets = offsets_of(f, p[CHANNELS], taps_of(f))
+    if p[TOGETHER]:
+        together = <real *>malloc(
+            (n + 2 * m) * MOST_TOGETHER * sizeof(real) + n * MOST_TOGETHER * sizeof(index)
         )
-        if done and not p[TOGETHER]:
-            route_tiles(p, f, offsets, &dy[0], source, given, &dx[0], next_tile, &space, &again,
+    done = (
+        block != NULL and (source == NULL or again_block != NULL and slab != NULL)
+        and (not p[SCATTER] or offsets != NULL or taps_of(f) > MOST_OFFSETS)
+        and (not p[TOGETHER] or together != NULL)
+    )
+    if done and not p[TOGETHER]:
+        route_tiles(p, f, offsets, job.dy, source, given, job.dx, &job.ticket, &space, &again,
+                    slab)
+    elif done:
+        result = together + n * MOST_TOGETHER
+        which = <index *>(result + 2 * m * MOST_TOGETHER)
+        while next_group(&job.ticket, p, &first, &planes):
+            put_together(job.dy + first * n, n, planes, together)
+            if source != NULL:
+                source_together = result + m * MOST_TOGETHER
+                put_together(source + first * m, m, planes, source_together)
+            else:
+                put_together(given + first * n, n, planes, which)
+            inner = 0
+            route_tiles(p, f, offsets, together, source_together,
+                        NULL if source != NULL else which, result, &inner, &space, &again,
                         slab)
-        elif done:
-            result = together + n * MOST_TOGETHER
-            which = <index *>(result + 2 * m * MOST_TOGETHER)
-            while next_group(next_tile, p, &first, &planes):
-                put_together(&dy[0] + first * n, n, planes, together)
-                if source != NULL:
-                    source_together = result + m * MOST_TOGETHER
-                    put_together(source + first * m, m, planes, source_together)
-                else:
-                    put_together(given + first * n, n, planes, which)
-                inner = 0
-                route_tiles(p, f, offsets, together, source_together,
-                            NULL if source != NULL else which, result, &inner, &space, &again,
-                            slab)
-                take_apart(result, m, planes, &dx[0] + first * m)
-        free(block)
-        free(again_block)
-        free(slab)
-        free(offsets)
-        free(together)
+            take_apart(result, m, planes, job.dx + first * m)
+    free(block)
+    free(again_block)
+    free(slab)
+    free(offsets)
+    free(together)
     return done
+
+
+cdef void take_part_in_route(void *of) noexcept nogil:
+    """Make a share of dx."""
+    cdef Route *job = <Route *>of
+    if not (
+        route(job, <unsigned char>0) if job.item == 1 else route(job, <int>0)
+    ):
+        job.failed = True
+
+
+def max_backward(
+    const Py_ssize_t[::1] program,     # IN: of dx
+    const Py_ssize_t[::1] forward,     # IN: of y
+    const real[::1] dy,                # IN
+    const real[::1] x,                 # IN: to find the argmax again; or None: it is saved
+    const index[::1] saved,            # IN: the argmax; or None: it has to be found again
+    real[::1] dx,                      # OUT
+    int helpers,
+):
+    """Make dx, with so many other threads; False if there is no memory."""
+    cdef Route job
+    job.p, job.f, job.dy, job.dx = &program[0], &forward[0], &dy[0], &dx[0]
+    job.x = NULL if x is None else &x[0]
+    job.saved = NULL if saved is None else &saved[0]
+    job.item, job.ticket, job.failed = sizeof(index), 0, False
+    with nogil:
+        _crew.run(take_part_in_route, &job, helpers)
+    return not job.failed
 
 
 # ------------------------------------------------------------------------------- argmax by itself

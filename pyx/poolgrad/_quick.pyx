@@ -135,7 +135,7 @@ cpdef object forward(object plan, object x, object return_argmax, object out, ob
     kernel, code = <tuple>way
     if return_argmax is False:
         y = result(out, small.dtype, small.output_shape, (x,))
-        if y is None or not kernel(code, x.ravel(), y.ravel(), None):
+        if y is None or not kernel(code, x.ravel(), y.ravel(), 0):
             return None
         return y
     if out is None:
@@ -146,7 +146,7 @@ cpdef object forward(object plan, object x, object return_argmax, object out, ob
     argmax = result((<tuple>out)[1], small.argmax_dtype, small.output_shape, (x, y))
     if y is None or argmax is None:
         return None
-    if not kernel(code, x.ravel(), y.ravel(), argmax.ravel(), None):
+    if not kernel(code, x.ravel(), y.ravel(), argmax.ravel(), 0):
         return None
     return y, argmax
 
@@ -166,7 +166,7 @@ cpdef object backward(
     if way is not None:
         kernel, code = <tuple>way
         dx = result(out, small.dtype, small.input_shape, (dy, x))
-        if argmax is not None or dx is None or not kernel(code, dy.ravel(), dx.ravel(), None):
+        if argmax is not None or dx is None or not kernel(code, dy.ravel(), dx.ravel(), 0):
             return None
         return dx
     way = small.kernels.get("search" if argmax is None else "route")
@@ -182,7 +182,7 @@ cpdef object backward(
     dx = result(out, small.dtype, small.input_shape, (dy, x, argmax))
     if dx is None or not kernel(
         code, plan._programs["argmax"].code, dy.ravel(), x.ravel() if argmax is None else None,
-        None if argmax is None else saved, dx.ravel(), None,
+        None if argmax is None else saved, dx.ravel(), 0,
     ):
         return None
     return dx

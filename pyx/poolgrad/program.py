@@ -113,10 +113,19 @@ class Program:
             code += (axis.kernel, axis.before, axis.stride, axis.dilation)
         return np.array(code + tables, np.intp)
 
+    @cached_property
+    def _finer(self) -> dict[int, npt.NDArray[np.intp]]:
+        return {}
+
     def finer(self, threads: int) -> npt.NDArray[np.intp]:
         """Return the code with smaller tiles, so many that threads seldom wait for each other."""
-        if self.together:
+        if self.together or threads == 1:
             return self.code  # groups of planes are what threads take
+        if threads not in self._finer:
+            self._finer[threads] = self._cut(threads)
+        return self._finer[threads]
+
+    def _cut(self, threads: int) -> npt.NDArray[np.intp]:
         sizes = list(self.sizes)
 
         def count() -> int:

@@ -1,24 +1,23 @@
-"""How many threads a call uses, and running one call on them.
+"""How many threads a call uses, and the helpers that take part in it.
 
-Kernels release the GIL and take tiles of work from a common counter, so a thread that starts late,
-or never, costs time and changes nothing. A pool of Python threads is therefore enough; it needs no
-OpenMP at build or run time, one pool serves every calling thread, and a forked child makes its own.
+Kernels take tiles of work from a common counter, so a helper that starts late, or never, costs time
+and changes nothing. They need no OpenMP at build or run time, the same ones serve every calling
+thread, and a forked child makes its own. `_crew` says what they do.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from math import ceil
 from pathlib import Path
 from typing import Final
 
+from poolgrad import _crew
 from poolgrad.errors import ParameterError, show
 from poolgrad.geometry import integer
 
-__all__ = ["get_num_threads", "resolve", "run", "set_num_threads", "usable_cpus"]
+__all__ = ["gather", "get_num_threads", "resolve", "set_num_threads", "usable_cpus"]
 
 #: More threads than this for one call is a mistake, and would only exhaust the machine.
 MOST: Final = 1024
@@ -74,8 +73,7 @@ def _default() -> int:
 
 _num_threads = _default()
 _lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
+_helpers = 0
 
 
 def set_num_threads(num_threads: int) -> None:
@@ -122,47 +120,28 @@ def resolve(num_threads: object) -> int:
     return _num_threads if num_threads is None else _checked("num_threads", num_threads)
 
 
-def _forget_pool() -> None:
+def _forget_helpers() -> None:
     """Start anew in a forked child: the parent's threads and locks do not live there."""
-    global _lock, _pool, _pool_size
-    _lock = threading.Lock()
-    _pool, _pool_size = None, 0
+    global _lock, _helpers
+    _lock, _helpers = threading.Lock(), 0
+    _crew.forget()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_helpers)
 
 
-def _start(work: Callable[[], None], helpers: int) -> list[Future[None]]:
-    """Hand `work` to so many other threads, or to fewer where no more can be had."""
-    global _pool, _pool_size
-    futures: list[Future[None]] = []
-    with _lock:
-        try:
-            if _pool is None or _pool_size < helpers:
-                if _pool is not None:
-                    _pool.shutdown(wait=False)  # it finishes what it has
-                _pool = ThreadPoolExecutor(helpers, thread_name_prefix="poolgrad")
-                _pool_size = helpers
-            futures.extend(_pool.submit(work) for _ in range(helpers))
-        except RuntimeError:
-            # The interpreter is shutting down, or the system has no thread left.
-            pass
-    return futures
-
-
-def run(work: Callable[[], None], num_threads: int) -> None:
-    """Call `work` on so many threads at once, this one included, and wait until all are done."""
-    if num_threads == 1:
-        work()
-        return
-    futures = _start(work, num_threads - 1)
-    try:
-        work()
-    finally:
-        # This thread's share is done when no work is left, so what has not begun need not.
-        begun = [future for future in futures if not future.cancel()]
-        errors = [future.exception() for future in begun]
-    for error in errors:
-        if error is not None:
-            raise error
+def gather(helpers: int) -> int:
+    """See to it that so many helpers are there for a kernel, if they can be had; return them."""
+    global _helpers
+    if _helpers < helpers:
+        with _lock:
+            try:
+                while _helpers < helpers:
+                    name = f"poolgrad-{_helpers + 1}"
+                    threading.Thread(target=_crew.serve, name=name, daemon=True).start()
+                    _helpers += 1
+            except RuntimeError:
+                # The interpreter is shutting down, or the system has no thread left.
+                return _helpers
+    return helpers

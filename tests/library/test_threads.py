@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import poolgrad as pg
 import windowed
 from compare import assert_close, assert_same_bits
+from poolgrad import threads
 from strategies import DTYPES, fill
 
 # Large enough that every one is cut up for threads; one image or one series each where it says so.
@@ -118,6 +120,35 @@ def test_several_callers_at_once():
         assert_same_bits(y, expected[0])
         assert_same_bits(argmax, expected[1])
         assert_same_bits(gradient, dx)
+
+
+# More threads than there are CPUs: those that wait are often out of turn when what they wait for
+# happens.
+CROWD = """
+import numpy as np
+import poolgrad as pg
+
+x = np.arange(400_000, dtype="float32").reshape(1, 200, 400, 5)
+y = pg.max_pool(x, 2, num_threads=1)
+for num_threads in (2, 3, 8, 40) * 100:
+    assert np.array_equal(pg.max_pool(x, 2, num_threads=num_threads), y)
+"""
+
+
+def test_a_crowd_of_threads_ends():
+    done = run_python(CROWD)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_thread_can_be_had(monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    x = fill("normal", (1, 300, 301, 5), "float32", 0)
+    y = pg.max_pool(x, 2, num_threads=1)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert threads.gather(1000) < 1000
+    assert_same_bits(pg.max_pool(x, 2, num_threads=1000), y)
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 5, 64])

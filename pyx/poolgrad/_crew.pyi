@@ -1,0 +1,6 @@
+"""Threads that help with the work of a kernel; see `_crew.pyx`."""
+
+from typing import NoReturn
+
+def serve() -> NoReturn: ...
+def forget() -> None: ...
