@@ -1,3 +1,3 @@
-ctypedef void (*work_t)(void *job) noexcept nogil
+ctypedef void (*work_t)(void *job, int who) noexcept nogil
 
 cdef void run(work_t work, void *job, int helpers) noexcept nogil

@@ -56,6 +56,7 @@ cdef struct Seat:
     PyThread_type_lock done   # free once it is done, if that is AWAITED
     work_t work
     void *job
+    int who
     Seat *next                # of the same caller
 
 cdef Seat *seats[MOST]
@@ -63,21 +64,24 @@ cdef int n_seats = 0
 
 
 cdef void run(work_t work, void *job, int helpers) noexcept nogil:
-    """Call `work` with a job, by so many others too as far as they are idle; wait for all."""
+    """Call `work` with a job and 0, and so many others, as far as they are idle, with 1 and so on.
+
+    Return when all are done.
+    """
     cdef Seat *seat
     cdef Seat *first = NULL
-    cdef int i, looks
+    cdef int i, looks, who = 0
     for i in range(min(crew_get(&n_seats), MOST) if helpers else 0):
-        if helpers == 0:
+        if who == helpers:
             break
         seat = get_seat(&seats[i])
         if seat != NULL and crew_change(&seat.taken, False, True):
-            seat.work, seat.job, seat.next = work, job, first
+            who += 1
+            seat.work, seat.job, seat.who, seat.next = work, job, who, first
             first = seat
-            helpers -= 1
             if crew_swap(&seat.state, CALLED) == ASLEEP:
                 PyThread_release_lock(seat.bell)
-    work(job)
+    work(job, 0)
     while first != NULL:
         seat, first = first, first.next
         # Nothing is left to do, so who has not begun need not.
@@ -103,7 +107,7 @@ cdef void help_for_ever(Seat *seat) noexcept nogil:
         if crew_change(&seat.state, IDLE, ASLEEP):
             PyThread_acquire_lock(seat.bell, WAIT_LOCK)
         if crew_change(&seat.state, CALLED, BUSY):
-            seat.work(seat.job)
+            seat.work(seat.job, seat.who)
             if crew_swap(&seat.state, IDLE) == AWAITED:
                 PyThread_release_lock(seat.done)
 

@@ -2529,6 +2529,42 @@ cdef void reduce_tile(
                     reduce_plane(kind, True, program, x, &piece, &there, plane, space, argmax)
 
 
+cdef struct Queue:
+    # Pieces of work: how many are taken, and of these, from either end.
+    Py_ssize_t taken
+    Py_ssize_t front
+    Py_ssize_t back
+
+cdef struct Ticket:
+    # One thread's access to a queue. Those that come from the back find at the next call what they
+    # made in this one near in their own cache.
+    Queue *queue
+    bint from_back
+
+
+cdef inline Ticket alone_at(Queue *queue) noexcept nogil:
+    """Return the ticket of the only thread at a queue, which is new."""
+    cdef Ticket ticket
+    queue.taken = queue.front = queue.back = 0
+    ticket.queue, ticket.from_back = queue, False
+    return ticket
+
+
+cdef inline Py_ssize_t next_of(const Ticket *ticket, Py_ssize_t n) noexcept nogil:
+    """Take the next of n pieces of work, and return its number; or n, when none is left."""
+    cdef Queue *queue = ticket.queue
+    if poolgrad_fetch_add(&queue.taken, 1) >= n:
+        return n
+    if ticket.from_back:
+        return n - 1 - poolgrad_fetch_add(&queue.back, 1)
+    return poolgrad_fetch_add(&queue.front, 1)
+
+
+cdef inline Py_ssize_t parts_of(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """Return how many parts of one size an axis is cut into."""
+    return 1 if size >= n else (n + size - 1) // size  # a division takes its time
+
+
 cdef inline void part_of(
     Py_ssize_t *i,                     # INOUT: the number of a tile; of its part of other axes
     Py_ssize_t n,
@@ -2539,21 +2575,30 @@ cdef inline void part_of(
     """Write which part of an axis of length n, cut into parts of one size, a tile has."""
     cdef Py_ssize_t parts
     low[0], high[0] = 0, n
-    if size < n:  # else there is nothing to divide, which takes its time
-        parts = (n + size - 1) // size
+    if size < n:
+        parts = parts_of(n, size)
         low[0] = i[0] % parts * size
         high[0] = min(low[0] + size, n)
         i[0] //= parts
 
 
 cdef inline bint take(
-    Py_ssize_t *ticket,                # INOUT: the next tile that nobody has taken
+    const Ticket *ticket,
     const Py_ssize_t *program,
     Tile *tile,                        # OUT
 ) noexcept nogil:
     """Take the next tile of a result; False when none is left."""
-    cdef Py_ssize_t axis, k
-    cdef Py_ssize_t i = poolgrad_fetch_add(ticket, 1)
+    cdef const Py_ssize_t *field = program + AXES
+    cdef Py_ssize_t axis, k, i, n = (
+        parts_of(program[CHANNELS], program[TILE_CHANNELS])
+        * parts_of(program[PLANES], program[GROUP])
+    )
+    for axis in range(3):
+        n *= parts_of((program + field[TAPS_AT])[WINDOWS], program[TILE_DEPTH + axis])
+        field += AXIS_FIELDS
+    i = next_of(ticket, n)
+    if i == n:
+        return False
     # Channels vary fastest: neighbouring tiles are neighbours in memory. The part of the width
     # varies slowest, since its windows, which are many, are unfolded anew for each.
     part_of(&i, program[CHANNELS], program[TILE_CHANNELS], &tile.channel, &tile.channels)
@@ -2567,7 +2612,7 @@ cdef inline bint take(
             &i, (program + program[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS],
             program[TILE_DEPTH + axis], &tile.low[axis], &tile.high[axis],
         )
-    return i == 0
+    return True
 
 
 cdef inline void *part(char **at, Py_ssize_t size) noexcept nogil:
@@ -2678,10 +2723,11 @@ cdef void take_apart(
 
 
 cdef inline bint next_group(
-    Py_ssize_t *ticket, const Py_ssize_t *program, Py_ssize_t *first, Py_ssize_t *planes
+    const Ticket *ticket, const Py_ssize_t *program, Py_ssize_t *first, Py_ssize_t *planes
 ) noexcept nogil:
     """Take the next planes that are made together; False when none are left."""
-    first[0] = poolgrad_fetch_add(ticket, 1) * MOST_TOGETHER
+    cdef Py_ssize_t n = parts_of(program[TOGETHER], MOST_TOGETHER)
+    first[0] = next_of(ticket, n) * MOST_TOGETHER
     planes[0] = min(program[TOGETHER] - first[0], MOST_TOGETHER)
     return planes[0] > 0
 
@@ -2744,7 +2790,7 @@ cdef void reduce_whole(
     const Py_ssize_t *p,               # IN: the program
     const real *x,                     # IN
     real *y,                           # OUT
-    Py_ssize_t *ticket,                # INOUT
+    const Ticket *ticket,
 ) noexcept nogil:
     """Make averages of whole planes, or their gradients, until none is left."""
     cdef const Py_ssize_t *field = p + AXES
@@ -2784,7 +2830,7 @@ cdef void reduce_tiles(
     const real *x,                     # IN
     real *y,                           # OUT
     index *argmax,                     # OUT, ARGMAX; else only its type is used
-    Py_ssize_t *ticket,                # INOUT
+    const Ticket *ticket,
     Space *space,
 ) noexcept nogil:
     """Make tile after tile of a result until none is left."""
@@ -2817,11 +2863,13 @@ cdef bint reduce(
     const real *x,                     # IN
     real *y,                           # OUT
     index *argmax,                     # OUT, ARGMAX; else only its type is used
-    Py_ssize_t *ticket,                # INOUT: shared by the threads
+    const Ticket *ticket,
 ) noexcept nogil:
     """Make a result, or a thread's share of it; False if there is no memory."""
     cdef Space space
-    cdef Py_ssize_t first, planes, inner
+    cdef Queue queue
+    cdef Ticket inner
+    cdef Py_ssize_t first, planes
     cdef Py_ssize_t n = p[CELLS_IN], m = p[CELLS_OUT]
     cdef real *together = NULL
     cdef real *result
@@ -2846,7 +2894,7 @@ cdef bint reduce(
         which = <index *>(result + m * MOST_TOGETHER)
         while next_group(ticket, p, &first, &planes):
             put_together(x + first * n, n, planes, together)
-            inner = 0
+            inner = alone_at(&queue)
             reduce_tiles(kind, p, together, result, which, &inner, &space)
             take_apart(result, m, planes, y + first * m)
             if kind == ARGMAX:
@@ -2864,23 +2912,25 @@ cdef struct Job:
     real *y                  # OUT
     void *argmax             # OUT, ARGMAX
     int item                 # bytes of an element of it
-    Py_ssize_t ticket
+    Queue queue
     bint failed
 
 
-cdef void take_part(void *of) noexcept nogil:
+cdef void take_part(void *of, int who) noexcept nogil:
     """Make a share of a result."""
     cdef Job *job = <Job *>of
+    cdef Ticket ticket
     cdef unsigned char *none = NULL
     cdef bint done
+    ticket.queue, ticket.from_back = &job.queue, who % 2
     if job.kind == MAX:
-        done = reduce(MAX, job.p, job.x, job.y, none, &job.ticket)
+        done = reduce(MAX, job.p, job.x, job.y, none, &ticket)
     elif job.kind == SUM:
-        done = reduce(SUM, job.p, job.x, job.y, none, &job.ticket)
+        done = reduce(SUM, job.p, job.x, job.y, none, &ticket)
     elif job.item == 1:
-        done = reduce(ARGMAX, job.p, job.x, job.y, <unsigned char *>job.argmax, &job.ticket)
+        done = reduce(ARGMAX, job.p, job.x, job.y, <unsigned char *>job.argmax, &ticket)
     else:
-        done = reduce(ARGMAX, job.p, job.x, job.y, <int *>job.argmax, &job.ticket)
+        done = reduce(ARGMAX, job.p, job.x, job.y, <int *>job.argmax, &ticket)
     if not done:
         job.failed = True
 
@@ -2891,7 +2941,8 @@ cdef bint make(
     """Make a result, with so many other threads; False if one had no memory for its workspace."""
     cdef Job job
     job.kind, job.p, job.x, job.y, job.argmax, job.item = kind, p, x, y, argmax, item
-    job.ticket, job.failed = 0, False
+    alone_at(&job.queue)
+    job.failed = False
     _crew.run(take_part, &job, helpers)
     return not job.failed
 
@@ -3589,7 +3640,7 @@ cdef void route_tiles(
     const real *x,                     # IN: to find the argmax again; or NULL
     const index *saved,                # IN: the argmax; or NULL
     real *dx,                          # OUT
-    Py_ssize_t *ticket,                # INOUT
+    const Ticket *ticket,
     Space *space,
     Space *again,                      # WORK: the same for the program of y
     index *slab,                       # WORK
@@ -3691,14 +3742,16 @@ cdef struct Route:
     const void *saved        # IN: the argmax; or NULL: it has to be found again
     int item                 # bytes of an element of it
     real *dx                 # OUT
-    Py_ssize_t ticket
+    Queue queue
     bint failed
 
 
-cdef bint route(Route *job, index _index) noexcept nogil:
+cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
     """Make a share of dx; False if there is no memory."""
     cdef Space space, again
-    cdef Py_ssize_t inner, first, planes
+    cdef Queue queue
+    cdef Ticket inner
+    cdef Py_ssize_t first, planes
     cdef const Py_ssize_t *p = job.p
     cdef const Py_ssize_t *f = job.f
     cdef Py_ssize_t n = p[CELLS_IN], m = p[CELLS_OUT]
@@ -3728,19 +3781,19 @@ cdef bint route(Route *job, index _index) noexcept nogil:
         and (not p[TOGETHER] or together != NULL)
     )
     if done and not p[TOGETHER]:
-        route_tiles(p, f, offsets, job.dy, source, given, job.dx, &job.ticket, &space, &again,
+        route_tiles(p, f, offsets, job.dy, source, given, job.dx, ticket, &space, &again,
                     slab)
     elif done:
         result = together + n * MOST_TOGETHER
         which = <index *>(result + 2 * m * MOST_TOGETHER)
-        while next_group(&job.ticket, p, &first, &planes):
+        while next_group(ticket, p, &first, &planes):
             put_together(job.dy + first * n, n, planes, together)
             if source != NULL:
                 source_together = result + m * MOST_TOGETHER
                 put_together(source + first * m, m, planes, source_together)
             else:
                 put_together(given + first * n, n, planes, which)
-            inner = 0
+            inner = alone_at(&queue)
             route_tiles(p, f, offsets, together, source_together,
                         NULL if source != NULL else which, result, &inner, &space, &again,
                         slab)
@@ -3753,11 +3806,13 @@ cdef bint route(Route *job, index _index) noexcept nogil:
     return done
 
 
-cdef void take_part_in_route(void *of) noexcept nogil:
+cdef void take_part_in_route(void *of, int who) noexcept nogil:
     """Make a share of dx."""
     cdef Route *job = <Route *>of
+    cdef Ticket ticket
+    ticket.queue, ticket.from_back = &job.queue, who % 2
     if not (
-        route(job, <unsigned char>0) if job.item == 1 else route(job, <int>0)
+        route(job, &ticket, <unsigned char>0) if job.item == 1 else route(job, &ticket, <int>0)
     ):
         job.failed = True
 
@@ -3776,7 +3831,8 @@ def max_backward(
     job.p, job.f, job.dy, job.dx = &program[0], &forward[0], &dy[0], &dx[0]
     job.x = NULL if x is None else &x[0]
     job.saved = NULL if saved is None else &saved[0]
-    job.item, job.ticket, job.failed = sizeof(index), 0, False
+    job.item, job.failed = sizeof(index), False
+    alone_at(&job.queue)
     with nogil:
         _crew.run(take_part_in_route, &job, helpers)
     return not job.failed

@@ -375,11 +375,11 @@ def _cuts(
     if scatter:
         # Either some channels of a whole plane, or one stretch of memory.
         if channels >= 64:
-            return (0, 1, 4), (4, 16, 4)
+            return (0, 1, 4), (4, 32, 2), (4, 16, 1)
         return (0, 1, 4), (1, 1, 4), (2, 1, 4), (3, 1, 4)
     if slide:
-        # Lower tiles make some rows twice, narrower ones some columns, and not in their order;
-        # of few channels each cell is read in pieces.
-        wide = 4 * width.taps
-        return (0, 1, 4), (2, 4 * height.taps, 4), (4, 32, 4), (3, wide, 4), (4, 16, 1), (2, 1, 1)
-    return (0, 1, 4), (1, 1, 4), (2, 8, 4), (3, 64, 4), (4, 16, 4), (2, 1, 1), (3, 1, 1)
+        # Lower tiles make some rows twice, narrower ones some columns, and not in their order; of
+        # few channels each cell is read and written in pieces.
+        low, wide = 2 * height.taps, 4 * width.taps
+        return (0, 1, 4), (4, 64, 4), (2, low, 2), (3, wide, 2), (4, 16, 1), (2, 1, 1)
+    return (0, 1, 4), (1, 1, 4), (2, 8, 4), (3, 64, 4), (4, 64, 4), (4, 16, 1), (2, 1, 1), (3, 1, 1)
