@@ -30,6 +30,9 @@ FLAGS = [
     "-fno-math-errno",
     "-fno-trapping-math",
     "-Wno-psabi",  # vectors are passed between inlined functions only
+    # A loop that is part of a large function, since that alone calls it, has too few registers:
+    # gradients that scatter took a fifth longer.
+    "-fno-inline-functions-called-once",
     # Python itself is compiled with -fwrapv, under which no overflow is undefined, or found.
     *(
         ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv", *SANITIZE]

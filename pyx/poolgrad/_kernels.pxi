@@ -349,6 +349,26 @@ cdef extern from *:
         return sum;
     }
 
+    /* Copy to memory that is not needed soon: lines that are written as a whole go past the caches,
+       which would read each one before it is written. */
+    INLINE void write_past(const REAL *x, Py_ssize_t n, REAL *y) {
+        Py_ssize_t i = 0;
+    #if defined(__SSE2__)
+        const Py_ssize_t line = 64 / sizeof(REAL), step = 16 / sizeof(REAL);
+        for (; i < n && (uintptr_t)(y + i) % 64; i++) y[i] = x[i];
+        for (; i + line <= n; i += line)
+            for (Py_ssize_t k = i; k < i + line; k += step)
+                _mm_stream_ps((float *)(y + k), _mm_loadu_ps((const float *)(x + k)));
+    #endif
+        for (; i < n; i++) y[i] = x[i];
+    }
+    /* What went past the caches is seen by whoever sees what is written from here on. */
+    INLINE void settle(void) {
+    #if defined(__SSE2__)
+        _mm_sfence();
+    #endif
+    }
+
     #define poolgrad_prefetch(p) __builtin_prefetch(p)
     #define poolgrad_fetch_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
     """
@@ -387,6 +407,8 @@ cdef extern from *:
     ) noexcept nogil
     bint is_power_of_two(real value) noexcept nogil
     real add_up(const real *x, Py_ssize_t n) noexcept nogil
+    void write_past(const real *x, Py_ssize_t n, real *y) noexcept nogil
+    void settle() noexcept nogil
     void poolgrad_prefetch(const void *p) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
 
@@ -444,6 +466,7 @@ cdef enum:
     WATCHED         # whether a maximum looks out for NaNs itself, not a pass before it
     MEAN            # whether results are divided by their windows' divisors
     ADJOINT         # whether the source is, instead
+    PAST            # ADJOINT: whether results are written past the caches
     SCATTER         # gradient of a maximum: whether windows look for cells, else cells for windows
     SLAB            # the same: windows, times channels, whose argmax is found at a time
     SLAB_DEPTH
@@ -512,6 +535,7 @@ cdef struct Box:
     const real *tail        # a last tap, or NULL
     const bits *tail_carried
     Py_ssize_t tail_place
+    real divisor            # SUM: what `apart`, and `boxes` of several, divide by; or 0
 
 cdef struct Run:
     # Neighbouring rows of results, made alike.
@@ -557,6 +581,7 @@ cdef struct Space:
     Py_ssize_t[3] done_low  # the windows that are unfolded
     Py_ssize_t[3] done_high
     int done_exact
+    bint divided            # MEAN: whether the rows made last are
     real *seen
     Segment *segments
     Py_ssize_t n_segments
@@ -808,6 +833,8 @@ cdef inline void boxes_as(
         at = window.start * pitch
         b.which = further(kind, which, at)
         box_as(kind, care, x + at, b, n, y + w * y_pitch, places + w * n)
+        if kind == SUM and b.divisor != 0:
+            divide_by(y + w * y_pitch, n, b.divisor, y + w * y_pitch)
     b.place = place
     b.which = which
 
@@ -879,6 +906,7 @@ cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
     b.tail = NULL
     b.tail_carried = NULL
     b.tail_place = 0
+    b.divisor = 0
     return b
 
 
@@ -949,6 +977,8 @@ cdef inline void every_other_as(
             if kind == ARGMAX:
                 store_bits(places + i, <mask>in_order(<vec>kept))
             i += LANES
+        if kind == SUM and b.divisor != 0:
+            divide_by(y, n, b.divisor, y)
         x += run.x_step
         y += run.y_step
         places += run.places_step
@@ -996,6 +1026,8 @@ cdef inline void every_few_as(
         while i < n:
             box_element(kind, care, x + i * hop, 0, b, y + i, places + i)
             i += 1
+        if kind == SUM and b.divisor != 0:
+            divide_by(y, n, b.divisor, y)
         x += run.x_step
         y += run.y_step
         places += run.places_step
@@ -1606,6 +1638,7 @@ cdef void sweep(
         and channels == y_pitch == pitch == run.rows == 1 and not program[LADDER]
     )
     # Those that `apart` makes come first: it reads the rows in order, and the rest finds them near.
+    space.divided = False
     for k in range(2 * space.n_segments):
         segment = space.segments + k % space.n_segments
         window = &segment.window
@@ -1620,6 +1653,7 @@ cdef void sweep(
                 b.place = place + window.place
                 apart(kind, exact, x + window.start, b, segment.hop, segment.many, run,
                       y + segment.first, places + segment.first)
+                space.divided = b.divisor != 0
             continue
         if k < space.n_segments:
             continue
@@ -1641,6 +1675,7 @@ cdef void sweep(
                 boxes(kind, exact, source, b, space.windows[2] + segment.first, segment.many,
                       max(1, segment.every), pitch, channels, to, y_pitch,
                       to_places)
+                space.divided = b.divisor != 0
                 continue
             b.count[2] = window.count
             b.pitch[2] = window.step * pitch
@@ -1909,7 +1944,7 @@ cdef void finish(
         (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
         + (h - tile.low[1]) * target.height
     )
-    if program[MEAN]:
+    if program[MEAN] and not space.divided:
         divide(target.y + at, target.cell, space.counts[0][d - tile.low[0]]
                * space.counts[1][h - tile.low[1]], space.counts[2], space.alike, width,
                tile.channels,
@@ -1968,14 +2003,12 @@ cdef void emit(
     const real *x,           # IN: reduced rows, cell beside cell
     Box *b,                  # IN: those to reduce
     Tile *tile,
-    Target *target,
-    Py_ssize_t at,           # OUT: where in the target
+    real *y,                 # OUT: a row
+    Py_ssize_t pitch,        # elements from cell to cell of it
     bits *places,            # OUT, ARGMAX: a row
 ) noexcept nogil:
     """Make a row of results out of reduced rows."""
     cdef Py_ssize_t width = tile.high[2] - tile.low[2], w
-    cdef Py_ssize_t pitch = pitch_in(target, tile)
-    cdef real *y = row_in(target, at)
     cdef Box cell
     if pitch == tile.channels:
         box(kind, exact, x, b, width * tile.channels, y, places)
@@ -2056,7 +2089,8 @@ cdef bint slide(
                     (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
                     + (h - tile.low[1]) * target.height
                 )
-                emit(kind, False, tails + i * length, &b, tile, target, at, space.places)
+                emit(kind, False, tails + i * length, &b, tile, row_in(target, at),
+                     pitch_in(target, tile), space.places)
                 finish(kind, program, space.places, tile, target, plane, d, h, space, argmax)
                 h += 1
                 if h == tile.high[1]:
@@ -2313,6 +2347,10 @@ cdef bint reduce_plane(
     cdef const Window *along
     cdef const real *row
     cdef bits *places = space.places + 3 * space.line
+    cdef real *made = space.lines + 3 * space.line  # a row that goes past the caches
+    cdef real *to
+    cdef Py_ssize_t to_pitch
+    cdef const double *down_counts
     cdef const char *which = NULL
     cdef Box b
     cdef Rows rows
@@ -2395,16 +2433,22 @@ cdef bint reduce_plane(
                 (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
                 + (h - tile.low[1]) * target.height
             )
+            to, to_pitch = row_in(target, at), pitch_in(target, tile)
             if program[ADJOINT] and tile.channels == target.cell:
                 # Cells under the same windows have the same gradient.
                 i = -1
                 if h > tile.low[1] and same(along, along - 1):
                     i = target.height
-                elif d > tile.low[0] and same(over, over - 1):
+                elif d > tile.low[0] and same(over, over - 1) and not program[PAST]:
                     i = target.depth
                 if i > 0:
-                    memcpy(target.y + at, target.y + at - i, out * target.cell * sizeof(real))
+                    if program[PAST]:
+                        write_past(made, out * target.cell, to)  # the row made last
+                    else:
+                        memcpy(to, to - i, out * target.cell * sizeof(real))
                     continue
+                if program[PAST]:
+                    to = made
             b.count[0], b.count[1] = over.count, along.count
             b.pitch[0], b.pitch[1] = over.step * rows.depth, along.step * rows.height
             b.hop[0], b.hop[1] = over.hop * down * across, along.hop * across
@@ -2416,7 +2460,7 @@ cdef bint reduce_plane(
             if program[SEPARABLE]:
                 if kind == ARGMAX:
                     b.carried = rows.places + i
-                emit(kind, exact, rows.x + i, &b, tile, target, at, places)
+                emit(kind, exact, rows.x + i, &b, tile, to, to_pitch, places)
             else:
                 if kind >= ROUTE_BYTES:
                     b.which = which + i * space.which.item
@@ -2428,8 +2472,21 @@ cdef bint reduce_plane(
                     run.rows = min(tile.high[1] - h, run.rows)
                     run.rows = rows_alike(along, run.rows)
                     run.x_step = (along[run.rows > 1].start - along.start) * rows.height
-                sweep(kind, exact, program, rows.x + i, rows.pitch, &b, tile.channels, out, space,
-                      row_in(target, at), pitch_in(target, tile), places, &run)
+                b.divisor = 0
+                row = rows.x + i
+                if program[MEAN] and space.n_segments == 1 and space.alike[0] >= out:
+                    # Rows with one divisor are best divided soon after they are written.
+                    down_counts = space.counts[1] + h - tile.low[1]
+                    i = 1
+                    while i < run.rows and down_counts[i] == down_counts[0]:
+                        i += 1
+                    if i == run.rows:
+                        b.divisor = <real>(space.counts[0][d - tile.low[0]] * down_counts[0]
+                                           * space.counts[2][0])
+                sweep(kind, exact, program, row, rows.pitch, &b, tile.channels, out, space,
+                      to, to_pitch, places, &run)
+            if program[PAST] and to == made:
+                write_past(made, out * target.cell, target.y + at)
             for i in range(run.rows):
                 finish(kind, program, places + i * run.places_step, tile, target, plane, d, h + i,
                        space, argmax)
@@ -2659,7 +2716,7 @@ cdef void *lay_out(
     space.places = <bits *>part(&at, carried * 4 * line * sizeof(bits))
     space.line = line
     space.done_exact = -1
-    space.framed = False
+    space.framed = space.divided = False
     return block
 
 
@@ -2783,7 +2840,10 @@ cdef inline void reduce_cells(
         return
     divide_by(x, n, divisor, y)
     for c in range(1, cells):
-        memcpy(y + c * channels, y, n * sizeof(real))
+        if p[PAST]:
+            write_past(y, n, y + c * channels)
+        else:
+            memcpy(y + c * channels, y, n * sizeof(real))
 
 
 cdef void reduce_whole(
@@ -2822,6 +2882,7 @@ cdef void reduce_whole(
             else:
                 reduce_cells(p, x + plane * from_plane + tile.channel, cells, tile.channels,
                              divisor, y + plane * to_plane + tile.channel)
+    settle()
 
 
 cdef void reduce_tiles(
@@ -2889,6 +2950,7 @@ cdef bint reduce(
         return False
     if not p[TOGETHER]:
         reduce_tiles(kind, p, x, y, argmax, ticket, &space)
+        settle()
     else:
         result = together + n * MOST_TOGETHER
         which = <index *>(result + m * MOST_TOGETHER)
@@ -3081,7 +3143,7 @@ cdef inline void add_along(
         dx[last] = sum
 
 
-cdef inline void add_four(
+cdef void add_four(
     real *dx, Py_ssize_t cells, const Py_ssize_t *offsets, const index *which, const real *dy,
     Py_ssize_t windows, Py_ssize_t n, Py_ssize_t step, Py_ssize_t base
 ) noexcept nogil:
@@ -3959,6 +4021,9 @@ cdef bint all_rows(
 
 cdef enum:
     MOST_RIGHT = 4194304  # bytes of a table of what is right where
+    # If of so many windows one is clipped, and rows are so long, to look at all takes less.
+    MANY_CLIPPED = 8
+    LONG_ROW = 32
 
 
 cdef Py_ssize_t write_clipped(
@@ -4012,7 +4077,9 @@ cdef bint all_planes(
     cdef char good = 1
     if many == 0:
         return True
-    if many * row > MOST_RIGHT:
+    if many * row > MOST_RIGHT or (
+        many * MANY_CLIPPED > cells and taps[2][WINDOWS] >= LONG_ROW and row <= 65536
+    ):
         return row <= 65536 and all_rows(argmax, planes, taps, box)
     clipped = <int *>malloc(many * (sizeof(int) + row))
     if clipped == NULL:

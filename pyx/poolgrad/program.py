@@ -76,8 +76,12 @@ FEW_CLIPPED: Final = 4
 MOST_ROWS: Final = 16
 MOST_RUN: Final = 4096
 
+#: Bytes of gradients from which those of an average are written past the caches, which they would
+#: not stay in.
+PAST_BYTES: Final = 16 * 1024 * 1024
+
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
-HEADER: Final = 28
+HEADER: Final = 29
 AXIS_FIELDS: Final = 6
 
 
@@ -328,9 +332,11 @@ def program(
         sizes[0] = 1
     stage, work, line, slab, table = (0, 0, 0, 0, 0) if whole else workspace()
     cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
+    moved = planes * max(1, channels) * (cells_in + cells_out) * itemsize
+    past = task == "adjoint" and moved >= PAST_BYTES and channels >= NARROW and not together
     code = [
         planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
-        divisors is not None and not backward, task == "adjoint", scatter,
+        divisors is not None and not backward, task == "adjoint", past, scatter,
         slab, *band, stage, work, line,
         whole, together, cells_in, cells_out, table,
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Gradients against the oracles, against differences of the forward, and as adjoints."""
 
+import dataclasses
 import importlib
 
 import numpy as np
@@ -306,3 +307,39 @@ def test_windows_of_more_taps_than_a_table_of_offsets_holds(layout, threads, mon
         plan.backward(dy, x, num_threads=threads),
     ):
         np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-12)
+
+
+# Gradients of many megabytes go past the caches; here those of a few bytes do.
+PAST = {
+    "side_by_side": ((2, 6, 8, 64), {"kernel_size": 2}),
+    "overlapping": ((2, 7, 9, 17), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "between_windows": ((1, 9, 11, 20), {"kernel_size": 2, "stride": 3}),
+    "series": ((3, 50, 16), {"kernel_size": 4}),
+    "volume": ((1, 4, 6, 8, 33), {"kernel_size": (2, 3, 2)}),
+    "padding_only": ((1, 3, 4, 16), {"kernel_size": 2, "stride": 3, "padding": ((0, 9), (0, 0))}),
+    "whole": ((2, 7, 5, 100), {"kernel_size": (7, 5)}),
+    "adaptive": ((2, 7, 9, 18), {"output_size": (3, 4)}),
+}
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", PAST)
+def test_what_goes_past_the_caches_is_the_same(monkeypatch, case, dtype, num_threads):
+    shape, options = PAST[case]
+    op = "adaptive_avg_pool" if "output_size" in options else "avg_pool"
+    plan = pg.plan(op, shape, dtype, **options)
+    dy = fill("normal", plan.output_shape, dtype, 0)
+    dx = plan.backward(dy, num_threads=1)
+    monkeypatch.setattr("poolgrad.program.PAST_BYTES", 0)
+    monkeypatch.setattr(importlib.import_module("poolgrad.plan"), "STEPS_A_THREAD", 1)
+    past = dataclasses.replace(plan)  # one with a program of its own
+    assert_same_bits(past.backward(dy, num_threads=num_threads), dx)
+    # Lines of the cache begin elsewhere than vectors, and than rows.
+    for offset in range(17):
+        out = np.full(dx.size + 40, 7, dtype)
+        past.backward(dy, out=out[offset : offset + dx.size].reshape(shape))
+        assert_same_bits(out[offset : offset + dx.size].reshape(shape), dx)
+        assert (out[:offset] == 7).all()
+        assert (out[offset + dx.size :] == 7).all()
+    assert past._program("adjoint").header != plan._program("adjoint").header
