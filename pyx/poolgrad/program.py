@@ -123,7 +123,7 @@ class Program:
 
     def finer(self, threads: int) -> npt.NDArray[np.intp]:
         """Return the code with smaller tiles, so many that threads seldom wait for each other."""
-        if self.together or threads == 1:
+        if self.together:
             return self.code  # groups of planes are what threads take
         if threads not in self._finer:
             self._finer[threads] = self._cut(threads)
