@@ -1359,6 +1359,25 @@ cdef inline void interleave(const real *a, const real *b, Py_ssize_t n, real *y)
         i += 1
 
 
+cdef inline void repeat(const real *x, Py_ssize_t n, Py_ssize_t times, real *y) noexcept nogil:
+    """Write n elements, of which so many neighbours are one of x."""
+    cdef Py_ssize_t i = 0, k
+    if times == 2:
+        interleave(x, x, n, y)
+        return
+    while i < n:
+        k = i
+        i = min(i + times, n)
+        # The last vector may reach into the elements of the next, which are written later.
+        while k < i and k + LANES <= n:
+            store(y + k, splat(x[0]))
+            k += LANES
+        while k < i:
+            y[k] = x[0]
+            k += 1
+        x += 1
+
+
 cdef void fill(Kind kind, Py_ssize_t n, real *y, bits *places) noexcept nogil:
     """Write a row of padding."""
     cdef Py_ssize_t i
@@ -1606,6 +1625,25 @@ cdef Py_ssize_t share_rows(
     return share_rows_as(SUM, x, b, run, n, y, places) if kind == SUM else 0
 
 
+cdef inline bint same(const Window *a, const Window *b) noexcept nogil:
+    """Whether two windows have the same taps."""
+    return a.start == b.start and a.count == b.count and a.step == b.step
+
+
+cdef inline bint all_one_tap(const Space *space) noexcept nogil:
+    """Whether windows in turn, as many as there are segments, have the same tap, and only that."""
+    cdef const Segment *segment = space.segments
+    cdef Py_ssize_t k
+    if segment.every != space.n_segments or segment.every == 1 or segment.hop != 1 or (
+        segment.window.count != 1
+    ):
+        return False
+    for k in range(1, space.n_segments):
+        if not same(&segment.window, &segment[k].window):
+            return False
+    return True
+
+
 cdef void sweep(
     Kind kind,
     bint exact,
@@ -1637,8 +1675,13 @@ cdef void sweep(
         space.n_segments == 2 and space.segments.every == 2 and space.segments.hop == 1
         and channels == y_pitch == pitch == run.rows == 1 and not program[LADDER]
     )
-    # Those that `apart` makes come first: it reads the rows in order, and the rest finds them near.
     space.divided = False
+    if kind == SUM and channels == y_pitch == pitch == 1 and b.count[0] * b.count[1] == 1 and (
+        all_one_tap(space)
+    ):
+        repeat(x + space.segments.window.start, width, space.n_segments, y)
+        return
+    # Those that `apart` makes come first: it reads the rows in order, and the rest finds them near.
     for k in range(2 * space.n_segments):
         segment = space.segments + k % space.n_segments
         window = &segment.window
@@ -2301,11 +2344,6 @@ cdef bint roll_plane(
     return True
 
 
-cdef inline bint same(const Window *a, const Window *b) noexcept nogil:
-    """Whether two windows have the same taps."""
-    return a.start == b.start and a.count == b.count and a.step == b.step
-
-
 cdef enum:
     MOST_ROWS = 16  # that are made in a run: so few that they are near when they are divided
 
@@ -2793,8 +2831,9 @@ cdef inline bint next_group(
 
 
 cdef enum:
-    MOST_SUMS = 2048  # channels of a tile of whole planes
-    FAR = 4096        # bytes
+    MOST_SUMS = 2048   # channels of a tile of whole planes
+    MOST_SHARES = 512  # planes whose gradients are divided at a time
+    FAR = 4096         # bytes
 
 
 cdef inline void add_cells_up(
@@ -2854,9 +2893,11 @@ cdef void reduce_whole(
 ) noexcept nogil:
     """Make averages of whole planes, or their gradients, until none is left."""
     cdef const Py_ssize_t *field = p + AXES
-    cdef Py_ssize_t axis, plane, i, cells = 1, channels = p[CHANNELS], from_plane, to_plane, half
+    cdef Py_ssize_t axis, plane, last, cells = 1, channels = p[CHANNELS], many, half
+    cdef Py_ssize_t from_plane, to_plane
     cdef double counted = 1
-    cdef real divisor, share
+    cdef real divisor
+    cdef real[MOST_SHARES] shares
     cdef Tile tile
     for axis in range(3):
         cells *= (p + field[TAPS_AT])[WINDOWS if p[ADJOINT] else SIZE]
@@ -2867,21 +2908,25 @@ cdef void reduce_whole(
     if p[ADJOINT]:
         from_plane, to_plane = to_plane, from_plane
     while take(ticket, p, &tile):
-        # Two halves at once: memory is read sooner at two places than at one.
-        half = tile.planes // 2 if channels == 1 and not p[ADJOINT] else 0
-        for plane in range(tile.plane, tile.plane + half):
-            y[plane] = add_up(x + plane * cells, cells) / divisor
-            y[plane + half] = add_up(x + (plane + half) * cells, cells) / divisor
-        for plane in range(tile.plane + 2 * half, tile.plane + tile.planes):
-            if channels == 1 and p[ADJOINT]:
-                share = x[plane] / divisor
-                for i in range(cells):
-                    y[plane * cells + i] = share
-            elif channels == 1:
-                y[plane] = add_up(x + plane * cells, cells) / divisor
-            else:
+        plane, last = tile.plane, tile.plane + tile.planes
+        if channels > 1:
+            for plane in range(plane, last):
                 reduce_cells(p, x + plane * from_plane + tile.channel, cells, tile.channels,
                              divisor, y + plane * to_plane + tile.channel)
+        elif p[ADJOINT]:
+            while plane < last:
+                many = min(MOST_SHARES, last - plane)
+                divide_by(x + plane, many, divisor, shares)
+                repeat(shares, many * cells, cells, y + plane * cells)
+                plane += many
+        else:
+            # Two halves at once: memory is read sooner at two places than at one.
+            half = tile.planes // 2
+            for plane in range(plane, plane + half):
+                y[plane] = add_up(x + plane * cells, cells) / divisor
+                y[plane + half] = add_up(x + (plane + half) * cells, cells) / divisor
+            if tile.planes % 2:
+                y[last - 1] = add_up(x + (last - 1) * cells, cells) / divisor
     settle()
 
 
@@ -3068,24 +3113,19 @@ cdef inline void add_apart(
 
     They go to four places, as the compiler cannot know: so all are read before one is written.
     """
-    cdef index none = <index>-1
-    cdef index a = which[0], b = which[windows], c = which[2 * windows], d = which[3 * windows]
-    cdef real *first
-    cdef real *second
-    cdef real *third
-    cdef real *fourth
+    cdef Py_ssize_t a = offsets[which[0]], b = offsets[which[windows]]
+    cdef Py_ssize_t c = offsets[which[2 * windows]], d = offsets[which[3 * windows]], k
     cdef real one, two, three, four
-    cdef Py_ssize_t k
-    if (a == none) | (b == none) | (c == none) | (d == none):
+    if (a | b | c | d) < 0:  # one points nowhere
         for k in range(4):
-            if which[k * windows] != none:
-                dx[k * cells + offsets[which[k * windows]]] += dy[k * windows]
+            a = offsets[which[k * windows]]
+            if a >= 0:
+                dx[k * cells + a] += dy[k * windows]
         return
-    first, second = dx + offsets[a], dx + cells + offsets[b]
-    third, fourth = dx + 2 * cells + offsets[c], dx + 3 * cells + offsets[d]
-    one, two = first[0] + dy[0], second[0] + dy[windows]
-    three, four = third[0] + dy[2 * windows], fourth[0] + dy[3 * windows]
-    first[0], second[0], third[0], fourth[0] = one, two, three, four
+    b, c, d = b + cells, c + 2 * cells, d + 3 * cells
+    one, two = dx[a] + dy[0], dx[b] + dy[windows]
+    three, four = dx[c] + dy[2 * windows], dx[d] + dy[3 * windows]
+    dx[a], dx[b], dx[c], dx[d] = one, two, three, four
 
 
 cdef inline void add_at(
@@ -3677,12 +3717,17 @@ cdef Py_ssize_t offset_of(
 cdef Py_ssize_t *offsets_of(
     const Py_ssize_t *forward, Py_ssize_t cell, Py_ssize_t taps
 ) noexcept nogil:
-    """Allocate and write the offsets of so many taps; or return NULL."""
+    """Allocate and write the offsets of so many taps, and -1 for none; or return NULL.
+
+    None is -1 or 255. What is returned lies behind the first element that was allocated.
+    """
     cdef Py_ssize_t place
-    cdef Py_ssize_t *offsets = <Py_ssize_t *>malloc(taps * sizeof(Py_ssize_t))
-    if offsets != NULL:
-        for place in range(taps):
-            offsets[place] = offset_of(forward, cell, place)
+    cdef Py_ssize_t *offsets = <Py_ssize_t *>malloc((1 + max(taps, 256)) * sizeof(Py_ssize_t))
+    if offsets == NULL:
+        return NULL
+    offsets += 1
+    for place in range(-1, max(taps, 256)):
+        offsets[place] = offset_of(forward, cell, place) if 0 <= place < taps else -1
     return offsets
 
 
@@ -3863,7 +3908,8 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
     free(block)
     free(again_block)
     free(slab)
-    free(offsets)
+    if offsets != NULL:
+        free(offsets - 1)
     free(together)
     return done
 
@@ -4024,6 +4070,10 @@ cdef enum:
     # If of so many windows one is clipped, and rows are so long, to look at all takes less.
     MANY_CLIPPED = 8
     LONG_ROW = 32
+    # So it does, if of so many one is, where bits tell of each of so few taps if it is right.
+    SOME_CLIPPED = 12
+    MOST_BITS = 31
+    MOST_WORDS = 8192
 
 
 cdef Py_ssize_t write_clipped(
@@ -4034,15 +4084,25 @@ cdef Py_ssize_t write_clipped(
 ) noexcept nogil:
     """Return how many windows of a plane are clipped."""
     cdef Py_ssize_t limit = box[0] * box[1] * box[2], d, h, w, k, row, cell = -1, many = 0
+    cdef Py_ssize_t first = 0, last
+    cdef bint inner
     cdef Window[3] at
+    while first < taps[2][WINDOWS] and clip(taps[2], first).count < box[2]:
+        first += 1
+    last = first
+    while last < taps[2][WINDOWS] and clip(taps[2], last).count == box[2]:
+        last += 1
     for d in range(taps[0][WINDOWS]):
         at[0] = clip(taps[0], d)
         for h in range(taps[1][WINDOWS]):
             at[1] = clip(taps[1], h)
+            inner = at[0].count == box[0] and at[1].count == box[1]
             for w in range(taps[2][WINDOWS]):
-                at[2] = clip(taps[2], w)
                 cell += 1
-                if at[0].count == box[0] and at[1].count == box[1] and at[2].count == box[2]:
+                if inner and first <= w < last:
+                    continue
+                at[2] = clip(taps[2], w)
+                if inner and at[2].count == box[2]:
                     continue
                 many += 1
                 if clipped == NULL:
@@ -4057,6 +4117,37 @@ cdef Py_ssize_t write_clipped(
                     memset(right + 1 + row, 1, at[2].count)
                 right += limit + 1
     return many
+
+
+cdef uint32_t bits_of(Window at) noexcept nogil:
+    """Return the taps of a clipped window along one axis, as bits."""
+    return ((<uint32_t>1 << at.count) - 1) << at.first
+
+
+cdef bint all_bits(
+    const index *argmax, Py_ssize_t planes, const Py_ssize_t **taps, const Py_ssize_t *box
+) noexcept nogil:
+    """As `all_planes`, for windows of few taps: a word for each, with a bit for each tap."""
+    cdef Py_ssize_t cells = 0, n, d, h, w, i, k
+    cdef uint32_t[MOST_WORDS] words
+    cdef uint32_t good = 1, rows, first
+    for d in range(taps[0][WINDOWS]):
+        for h in range(taps[1][WINDOWS]):
+            # The first taps of the rows that are inside; those along the width follow each.
+            rows = first = 0
+            for i in range(box[0]):
+                for k in range(box[1]):
+                    first = bits_of(clip(taps[0], d)) >> i & bits_of(clip(taps[1], h)) >> k & 1
+                    rows |= first << (i * box[1] + k) * box[2]
+            for w in range(taps[2][WINDOWS]):
+                # None has the bits of the largest value.
+                words[cells] = rows * bits_of(clip(taps[2], w)) | <uint32_t>1 << MOST_BITS
+                cells += 1
+    for n in range(planes):
+        for i in range(cells):
+            good &= words[i] >> (argmax[i] & MOST_BITS)
+        argmax += cells
+    return good
 
 
 cdef bint all_planes(
@@ -4077,6 +4168,8 @@ cdef bint all_planes(
     cdef char good = 1
     if many == 0:
         return True
+    if row <= MOST_BITS + 1 and cells <= MOST_WORDS and many * SOME_CLIPPED > cells:
+        return all_bits(argmax, planes, taps, box)
     if many * row > MOST_RIGHT or (
         many * MANY_CLIPPED > cells and taps[2][WINDOWS] >= LONG_ROW and row <= 65536
     ):
