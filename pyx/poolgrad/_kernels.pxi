@@ -3145,6 +3145,40 @@ cdef inline void add_at(
         i += 1
 
 
+cdef inline real *place_of(real *dx, Py_ssize_t at, real *elsewhere) noexcept nogil:
+    """Return where an element is, or elsewhere if that is negative; a branch would take longer."""
+    cdef Py_ssize_t outside = -<Py_ssize_t>(at < 0)
+    return <real *>((<Py_ssize_t>(dx + at) & ~outside) | (<Py_ssize_t>elsewhere & outside))
+
+
+cdef inline void add_within(
+    real *dx, const Py_ssize_t *offsets, const index *which, const real *dy, Py_ssize_t n
+) noexcept nogil:
+    """As `add_at`, where the offsets of taps that are not in dx are negative."""
+    cdef Py_ssize_t i = 0
+    cdef real *a
+    cdef real *b
+    cdef real *c
+    cdef real *d
+    cdef real one, two, three, four
+    cdef real[4] elsewhere
+    for i in range(4):
+        elsewhere[i] = 0
+    i = 0
+    while i + 4 <= n:
+        a = place_of(dx + i, offsets[which[i]], elsewhere)
+        b = place_of(dx + i + 1, offsets[which[i + 1]], elsewhere + 1)
+        c = place_of(dx + i + 2, offsets[which[i + 2]], elsewhere + 2)
+        d = place_of(dx + i + 3, offsets[which[i + 3]], elsewhere + 3)
+        one, two, three, four = a[0] + dy[i], b[0] + dy[i + 1], c[0] + dy[i + 2], d[0] + dy[i + 3]
+        a[0], b[0], c[0], d[0] = one, two, three, four
+        i += 4
+    while i < n:
+        if offsets[which[i]] >= 0:
+            dx[i + offsets[which[i]]] += dy[i]
+        i += 1
+
+
 cdef inline void add_cells(
     real *dx, const Py_ssize_t *offsets, const index *which, const real *dy, Py_ssize_t n,
     Py_ssize_t step, Py_ssize_t channels, bint all_in, Py_ssize_t base, Py_ssize_t low,
@@ -3211,6 +3245,24 @@ cdef inline void set_to_zero(
                 memset(dx + n * size * channels + first + at * channels, 0, many * sizeof(real))
 
 
+cdef void near_offsets(
+    const Py_ssize_t *forward, const Py_ssize_t *offsets, Py_ssize_t deep, Py_ssize_t high,
+    Py_ssize_t low_row, Py_ssize_t high_row, Py_ssize_t *near
+) noexcept nogil:
+    """Copy the offsets of the taps that lie in some rows of x; those of others, and none, are -1."""
+    cdef const Py_ssize_t *box = forward + AXES + BOX
+    cdef const Py_ssize_t *depth = forward + forward[AXES + TAPS_AT]
+    cdef const Py_ssize_t *height = forward + forward[AXES + AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t wide = box[2 * AXIS_FIELDS], d, h, row, k = 0
+    memset(near, -1, 256 * sizeof(Py_ssize_t))
+    for d in range(box[0]):
+        for h in range(box[AXIS_FIELDS]):
+            row = (deep + d * depth[STRIDE]) * height[SIZE] + high + h * height[STRIDE]
+            if low_row <= row < high_row:
+                memcpy(near + k, offsets + k, wide * sizeof(Py_ssize_t))
+            k += wide
+
+
 cdef void scatter(
     const Py_ssize_t *program,
     const Py_ssize_t *forward,         # IN: the program of the windows
@@ -3231,19 +3283,24 @@ cdef void scatter(
     cdef Py_ssize_t[3] cells
     cdef Py_ssize_t axis, d, h, w, at, deep, high, bottom, first, last, base, row, many, n
     cdef Py_ssize_t channels = program[CHANNELS], size, done, reach
-    cdef bint all_in = True, apart
+    cdef bint whole = True, all_in, apart, by_rows
+    cdef Py_ssize_t[256] near
     cdef const index *argmax
     cdef const real *gradient
     for axis in range(3):
         taps[axis] = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
         cells[axis] = taps[axis][SIZE]
-        all_in = all_in and tile.low[axis] == 0 and tile.high[axis] == cells[axis]
+        whole = whole and tile.low[axis] == 0 and tile.high[axis] == cells[axis]
     apart = taps[2][PARTS] != 1
     dx += plane * cells[0] * cells[1] * cells[2] * channels + tile.channel
     first = ((tile.low[0] * cells[1] + tile.low[1]) * cells[2] + tile.low[2]) * channels
     last = ((((tile.high[0] - 1) * cells[1] + tile.high[1] - 1) * cells[2]) + tile.high[2]) \
         * channels
     size = cells[0] * cells[1] * cells[2]
+    # Rows of one tile's part are told from others' by their taps, be it one of few.
+    by_rows = offsets != NULL and sizeof(index) == 1 and (
+        tile.low[2] == 0 and tile.high[2] == cells[2] and tile.channels >= 4
+    )
     done = first if clear else last
     if clear and planes * size * channels <= SMALL:
         set_to_zero(dx, first, last, size, planes, channels, tile.channels)
@@ -3253,12 +3310,18 @@ cdef void scatter(
         bottom = deep + (many - 1) * row
         for h in range(least[1], most[1]):
             row = look_up(taps[1], h, &high, &many)[STRIDE]
+            reach = min(bottom * cells[1] + high + (many - 1) * row, cells[0] * cells[1] - 1) + 1
+            reach = reach * cells[2] * channels
+            at = (max(0, deep) * cells[1] + max(0, high)) * cells[2] * channels
+            all_in = whole or first <= at and reach <= last
             # What these windows can reach becomes 0 just before, while it is near in the cache.
-            reach = bottom * cells[1] + high + (many - 1) * row + 1
-            reach = min(last, reach * cells[2] * channels)
+            reach = min(last, reach)
             if reach > done:
                 set_to_zero(dx, done, reach, size, planes, channels, tile.channels)
                 done = reach
+            if by_rows and not all_in:
+                near_offsets(forward, offsets, deep, high, first // (cells[2] * channels),
+                             last // (cells[2] * channels), near)
             high = (deep * cells[1] + high) * cells[2]
             argmax = <const index *>which.at + (
                 (plane - which.origin[0]) * which.pitch[0] + (d - which.origin[1]) * which.pitch[1]
@@ -3311,6 +3374,9 @@ cdef void scatter(
                 elif all_in:
                     add_at(dx, offsets, argmax + w * which.cell, gradient + w * channels,
                            tile.channels, True, base, 0, 0)
+                elif by_rows:
+                    add_within(dx + base, near, argmax + w * which.cell, gradient + w * channels,
+                               tile.channels)
                 else:
                     add_at(dx, offsets, argmax + w * which.cell, gradient + w * channels,
                            tile.channels, False, base, first, last)
@@ -4067,13 +4133,12 @@ cdef bint all_rows(
 
 cdef enum:
     MOST_RIGHT = 4194304  # bytes of a table of what is right where
-    # If of so many windows one is clipped, and rows are so long, to look at all takes less.
+    # If of so many windows one is clipped, to look at all takes less, where rows are so long, or
+    # bits can tell of each of so few taps whether it is right.
     MANY_CLIPPED = 8
     LONG_ROW = 32
-    # So it does, if of so many one is, where bits tell of each of so few taps if it is right.
-    SOME_CLIPPED = 12
     MOST_BITS = 31
-    MOST_WORDS = 8192
+    MOST_WORDS = 8192  # windows of a plane
 
 
 cdef Py_ssize_t write_clipped(
@@ -4168,7 +4233,7 @@ cdef bint all_planes(
     cdef char good = 1
     if many == 0:
         return True
-    if row <= MOST_BITS + 1 and cells <= MOST_WORDS and many * SOME_CLIPPED > cells:
+    if many * MANY_CLIPPED > cells and row <= MOST_BITS + 1 and cells <= MOST_WORDS:
         return all_bits(argmax, planes, taps, box)
     if many * row > MOST_RIGHT or (
         many * MANY_CLIPPED > cells and taps[2][WINDOWS] >= LONG_ROW and row <= 65536
@@ -4191,66 +4256,110 @@ cdef bint all_planes(
     return good
 
 
+cdef Py_ssize_t find_bad(
+    const index *argmax,
+    Py_ssize_t first,                  # row of windows
+    Py_ssize_t rows,                   # of one channel: those of whole planes
+    Py_ssize_t channels,
+    const Py_ssize_t **taps,
+    const Py_ssize_t *box,
+) noexcept nogil:
+    """Return the flat place of the first value that is neither none nor a real tap, or -1."""
+    cdef Py_ssize_t high = taps[1][WINDOWS], plane = taps[0][WINDOWS] * high, wide = taps[2][WINDOWS]
+    cdef Py_ssize_t limit = box[0] * box[1] * box[2], r, w, c, last = -1
+    cdef Py_ssize_t cell = first * wide * channels
+    cdef bint good = below(argmax + cell, rows * wide * channels, <unsigned int>limit), inner
+    cdef Window[3] at
+    if good and channels == 1 and rows > 4 * plane and plane * wide < 2147483647 and (
+        all_planes(argmax + cell, rows // plane, taps, box, plane * wide)
+    ):
+        return -1  # else the first bad one is looked for
+    # The last window along the width that is not clipped behind.
+    if taps[2][PARTS] == 1 and taps[2][SIZE] > (box[2] - 1) * taps[2][STRIDE] + taps[2][BASE]:
+        last = (taps[2][SIZE] - (box[2] - 1) * taps[2][STRIDE] - 1 - taps[2][BASE]) \
+            // taps[2][ADVANCE]
+        last = min(last, wide - 1)
+    for r in range(first, first + rows):
+        at[0], at[1] = clip(taps[0], r % plane // high), clip(taps[1], r % high)
+        inner = at[0].count == box[0] and at[1].count == box[1]
+        w = 0
+        while w < wide:
+            at[2] = clip(taps[2], w)
+            if good and inner and at[2].count == box[2] and w <= last:
+                # Nor is any up to that one, and all values are taps.
+                cell += (last + 1 - w) * channels
+                w = last + 1
+                continue
+            if not good or limit > 65536 or not all_taps(
+                argmax + cell, channels, box, at, NULL, NULL
+            ):
+                for c in range(cell, cell + channels):
+                    if argmax[c] != <index>-1 and not is_tap(argmax[c], box, at):
+                        return c
+            cell += channels
+            w += 1
+    return -1
+
+
+cdef struct Check:
+    # An argmax, for any number of threads to look at.
+    const void *argmax
+    int item                 # bytes of an element of it
+    Py_ssize_t rows          # of windows
+    Py_ssize_t size          # of a piece
+    Py_ssize_t channels
+    const Py_ssize_t *taps[3]
+    Py_ssize_t[3] box
+    Queue queue
+    bint bad
+
+
+cdef void take_part_in_check(void *of, int who) noexcept nogil:
+    """Look at a share of an argmax."""
+    cdef Check *job = <Check *>of
+    cdef Ticket ticket
+    cdef Py_ssize_t n = parts_of(job.rows, job.size), first, rows, bad
+    ticket.queue, ticket.from_back = &job.queue, who % 2
+    while True:
+        first = next_of(&ticket, n) * job.size
+        if first >= job.rows:
+            return
+        rows = min(job.size, job.rows - first)
+        if job.item == 1:
+            bad = find_bad(<const unsigned char *>job.argmax, first, rows, job.channels, job.taps,
+                           job.box)
+        else:
+            bad = find_bad(<const int *>job.argmax, first, rows, job.channels, job.taps, job.box)
+        if bad >= 0:
+            job.bad = True
+
+
 def first_bad(
     const Py_ssize_t[::1] program,     # IN: of y
     Py_ssize_t planes,
     Py_ssize_t channels,
     const index[::1] argmax,           # IN
+    int helpers,
 ):
     """Return the flat place of the first value that is neither none nor a real tap, or -1."""
     cdef const Py_ssize_t *p = &program[0]
-    cdef const Py_ssize_t *taps[3]
-    cdef Py_ssize_t[3] box
-    cdef Window[3] at
-    cdef Py_ssize_t axis, n, d, h, w, c, limit, last, cells, cell = 0, bad = -1
-    cdef bint inner, good
+    cdef Check job
+    cdef Py_ssize_t axis, plane, bad = -1
     for axis in range(3):
-        taps[axis] = p + p[AXES + axis * AXIS_FIELDS + TAPS_AT]
-        box[axis] = p[AXES + axis * AXIS_FIELDS + BOX]
-    limit = box[0] * box[1] * box[2]
-    # The last window along the width that is not clipped behind.
-    last = -1
-    if taps[2][PARTS] == 1 and taps[2][SIZE] > (box[2] - 1) * taps[2][STRIDE] + taps[2][BASE]:
-        last = (taps[2][SIZE] - (box[2] - 1) * taps[2][STRIDE] - 1 - taps[2][BASE]) \
-            // taps[2][ADVANCE]
-        last = min(last, taps[2][WINDOWS] - 1)
+        job.taps[axis] = p + p[AXES + axis * AXIS_FIELDS + TAPS_AT]
+        job.box[axis] = p[AXES + axis * AXIS_FIELDS + BOX]
+    plane = job.taps[0][WINDOWS] * job.taps[1][WINDOWS]
+    job.argmax, job.item, job.channels = &argmax[0], sizeof(index), channels
+    job.rows = planes * plane
+    job.size = parts_of(job.rows, helpers + 1)
+    if channels == 1:
+        job.size = parts_of(job.size, plane) * plane
+    job.bad = False
+    alone_at(&job.queue)
     with nogil:
-        good = below(&argmax[0], argmax.shape[0], <unsigned int>limit)
-        cells = taps[0][WINDOWS] * taps[1][WINDOWS] * taps[2][WINDOWS]
-        if good and channels == 1 and planes > 4 and cells < 2147483647:
-            if all_planes(&argmax[0], planes, taps, box, cells):
-                planes = 0  # else the first bad one is looked for
-        for n in range(planes):
-            for d in range(taps[0][WINDOWS]):
-                at[0] = clip(taps[0], d)
-                for h in range(taps[1][WINDOWS]):
-                    at[1] = clip(taps[1], h)
-                    inner = at[0].count == box[0] and at[1].count == box[1]
-                    w = 0
-                    while w < taps[2][WINDOWS]:
-                        at[2] = clip(taps[2], w)
-                        if good and inner and at[2].count == box[2] and w <= last:
-                            # Nor is any up to that one, and all values are taps.
-                            cell += (last + 1 - w) * channels
-                            w = last + 1
-                            continue
-                        if not good or limit > 65536 or not all_taps(
-                            &argmax[cell], channels, box, at, NULL, NULL
-                        ):
-                            for c in range(cell, cell + channels):
-                                if argmax[c] != <index>-1 and not is_tap(argmax[c], box, at):
-                                    bad = c
-                                    break
-                        if bad >= 0:
-                            break
-                        cell += channels
-                        w += 1
-                    if bad >= 0:
-                        break
-                if bad >= 0:
-                    break
-            if bad >= 0:
-                break
+        _crew.run(take_part_in_check, &job, helpers)
+        if job.bad:
+            bad = find_bad(&argmax[0], 0, job.rows, channels, job.taps, job.box)
     return bad
 
 

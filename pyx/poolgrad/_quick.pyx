@@ -176,7 +176,7 @@ cpdef object backward(
         if not fits(argmax, small.argmax_dtype, small.output_shape, USABLE):
             return None
         saved = argmax.ravel()
-        if plan._first_bad(saved) >= 0:
+        if plan._first_bad(saved, 0) >= 0:
             return None
     kernel, code = <tuple>way
     dx = result(out, small.dtype, small.input_shape, (dy, x, argmax))

@@ -341,10 +341,11 @@ class Plan:
         if x is not None:
             x = self._as_given("x", x, self.input_shape)
             inputs.append(x)
+        used = threads.resolve(num_threads)
         if OPERATIONS[self.op].has_argmax:
             self._need_argmax("the gradient")
             if argmax is not None:
-                argmax = self.check_argmax(argmax)
+                argmax = self.check_argmax(argmax, used)
                 inputs.append(argmax)
             elif x is None:
                 raise ParameterError(
@@ -352,7 +353,6 @@ class Plan:
                 )
         elif argmax is not None:
             raise ParameterError(f"argmax: {self.op} has none")
-        used = threads.resolve(num_threads)
         dx = self._result("out", out, self.input_shape, self.dtype, *inputs)
         if OPERATIONS[self.op].has_argmax:
             self._max_backward(dy, x, argmax, dx, used)
@@ -385,7 +385,7 @@ class Plan:
             )
         return self.argmax_dtype
 
-    def check_argmax(self, argmax: object) -> Array:
+    def check_argmax(self, argmax: object, num_threads: int = 1) -> Array:
         """Return a saved argmax if every value of it may stem from this pooling, or raise."""
         dtype = self._need_argmax("argmax")
         if type(argmax) is not ndarray and (
@@ -406,7 +406,7 @@ class Plan:
             )
         if not argmax.size:
             return argmax  # its cells are counted by billions where it has no channels
-        bad = self._first_bad(flat(argmax))
+        bad = self._first_bad(flat(argmax), self._helpers(num_threads))
         if bad >= 0:
             where = tuple(int(i) for i in np.unravel_index(bad, self.output_shape))
             raise ParameterError(
@@ -482,10 +482,14 @@ class Plan:
         made = self._program(task)
         if self._small is not None:
             self._small.remember(task, kernel, made.code)
-        used = min(num_threads, self.cost // STEPS_A_THREAD) if num_threads > 1 else 1
-        helpers = threads.gather(used - 1) if used > 1 else 0
-        if not kernel(made.finer(used) if helpers else made.code, *args, helpers):
+        helpers = self._helpers(num_threads)
+        if not kernel(made.finer(1 + helpers) if helpers else made.code, *args, helpers):
             raise MemoryError
+
+    def _helpers(self, num_threads: int) -> int:
+        """Return how many threads help, as far as the work is worth it, and they can be had."""
+        used = min(num_threads, self.cost // STEPS_A_THREAD) if num_threads > 1 else 1
+        return threads.gather(used - 1) if used > 1 else 0
 
     def _written(self, array: Array) -> Array:
         """Return an array that a kernel can write: `array` itself, or a temporary beside it."""
@@ -498,7 +502,7 @@ class Plan:
         return _quick.Small(self) if few and self.input_bytes and self.output_bytes else None
 
     @cached_property
-    def _first_bad(self) -> Callable[[Array], int]:
+    def _first_bad(self) -> Callable[[Array, int], int]:
         """Return where in an argmax the first value is that does not stem from here, or -1."""
         dtype = self._need_argmax("argmax")
         kernel = kernels[self.dtype].first_bad[_SIGNATURES[dtype]]

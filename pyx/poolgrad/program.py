@@ -350,7 +350,7 @@ def program(
         tuple(code),
         (sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]),
         (planes, depth.windows, height.windows, width.windows, max(1, channels)),
-        _cuts(whole, roll, scatter, slide, channels, height, width),
+        _cuts(whole, roll, scatter, slide, channels, sides),
         spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 178 + shared,
         together,
     )
@@ -371,17 +371,25 @@ def _rolls(sides: tuple[Side, Side, Side]) -> bool:
 
 
 def _cuts(
-    whole: bool, roll: bool, scatter: bool, slide: bool, channels: int, height: Side, width: Side
+    whole: bool,
+    roll: bool,
+    scatter: bool,
+    slide: bool,
+    channels: int,
+    sides: tuple[Side, Side, Side],
 ) -> tuple[tuple[int, int, int], ...]:
     """Return which sizes of a tile to halve, down to what, to have how many tiles a thread."""
+    depth, height, width = sides
     if whole:
         return (0, 1, 4), (4, 256, 4)
     if roll:
         return (0, 1, 4), (2, 8, 4)
     if scatter:
-        # Either some channels of a whole plane, or one stretch of memory.
+        # Either some channels of a whole plane, or one stretch of memory. Windows that reach into
+        # two of these are visited twice, so they should be few.
         if channels >= 64:
-            return (0, 1, 4), (4, 32, 2), (4, 16, 1)
+            along = 1 if depth.windows > 1 else 2
+            return (0, 1, 4), (along, 2 * sides[along - 1].taps, 1), (4, 32, 1), (4, 16, 1)
         return (0, 1, 4), (1, 1, 4), (2, 1, 4), (3, 1, 4)
     if slide:
         # Lower tiles make some rows twice, narrower ones some columns, and not in their order; of

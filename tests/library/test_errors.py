@@ -1,5 +1,7 @@
 """Every input that has brought a pooling library down is refused here, by name, beforehand."""
 
+import importlib
+import itertools
 import re
 import time
 import tracemalloc
@@ -564,6 +566,40 @@ def test_exactly_the_clipped_taps_are_refused(case, data):
     else:
         refused(pg.ParameterError, call, r"^argmax\b", re.escape(str(where)))
         assert (out == 7).all()
+
+
+# Planes of one channel are looked at in other ways: by bits, by a table, and by rows.
+WAYS = {
+    "bits": ((2, 3, 4, 5), 3, 1),
+    "bits_of_a_volume": ((2, 3, 3, 4, 3), (3, 2, 3), (1, 0, 2)),
+    "table": ((2, 3, 40, 40), 3, 1),
+    "rows": ((2, 3, 8, 40), 7, 3),
+}
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_clipped_taps_of_many_planes_are_refused(way, num_threads, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("poolgrad.plan"), "STEPS_A_THREAD", 1)
+    shape, kernel_size, padding = WAYS[way]
+    options = {"stride": 1, "padding": padding, "layout": "channels_first"}
+    geo = reference.geometry(shape, kernel_size, **options)
+    plan = pg.plan("max_pool", shape, kernel_size=kernel_size, **options)
+    good = plan.forward(np.zeros(shape, "float32"), return_argmax=True)[1]
+    refusals = 0
+    for output in itertools.product(*({0, 1, n // 2, n - 1} for n in geo.out)):
+        taps = dict(geo.window(output))
+        for position in range(geo.taps):
+            argmax = good.copy()
+            where = (1, 1, *output)
+            argmax[where] = position
+            if geo.is_real(taps[position]):
+                plan.check_argmax(argmax, num_threads)
+                continue
+            refusals += 1
+            with pytest.raises(pg.ParameterError, match=re.escape(str(where))):
+                plan.check_argmax(argmax, num_threads)
+    assert refusals
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ SIZES = {
     "one_tall_image": ((1, 120_000, 3, 1), 3, {"stride": 1, "padding": 1}),
     "one_window": ((1, 600, 500, 1), (600, 500), {}),
     "one_volume": ((1, 40, 50, 60, 2), 3, {"stride": 2, "padding": "same"}),
+    "one_image_of_many_channels": ((1, 40, 30, 70), 5, {"stride": 1, "padding": 2}),
+    "one_volume_of_many_channels": ((1, 9, 12, 11, 64), 3, {"stride": 1, "padding": 1}),
     "batch": ((7, 70, 71, 8), 3, {"stride": 2, "dilation": 2}),
     "series_first": ((1, 1, 400_000), 5, {"stride": 2, "layout": "channels_first"}),
     "batch_first": ((3, 5, 120, 110), 3, {"stride": 1, "layout": "channels_first"}),
