@@ -3249,7 +3249,7 @@ cdef void near_offsets(
     const Py_ssize_t *forward, const Py_ssize_t *offsets, Py_ssize_t deep, Py_ssize_t high,
     Py_ssize_t low_row, Py_ssize_t high_row, Py_ssize_t *near
 ) noexcept nogil:
-    """Copy the offsets of the taps that lie in some rows of x; those of others, and none, are -1."""
+    """Copy the offsets of taps that lie in some rows of x; those of others, and none, are -1."""
     cdef const Py_ssize_t *box = forward + AXES + BOX
     cdef const Py_ssize_t *depth = forward + forward[AXES + TAPS_AT]
     cdef const Py_ssize_t *height = forward + forward[AXES + AXIS_FIELDS + TAPS_AT]
@@ -4265,7 +4265,8 @@ cdef Py_ssize_t find_bad(
     const Py_ssize_t *box,
 ) noexcept nogil:
     """Return the flat place of the first value that is neither none nor a real tap, or -1."""
-    cdef Py_ssize_t high = taps[1][WINDOWS], plane = taps[0][WINDOWS] * high, wide = taps[2][WINDOWS]
+    cdef Py_ssize_t high = taps[1][WINDOWS], wide = taps[2][WINDOWS]
+    cdef Py_ssize_t plane = taps[0][WINDOWS] * high
     cdef Py_ssize_t limit = box[0] * box[1] * box[2], r, w, c, last = -1
     cdef Py_ssize_t cell = first * wide * channels
     cdef bint good = below(argmax + cell, rows * wide * channels, <unsigned int>limit), inner
