@@ -3792,8 +3792,9 @@ cdef Py_ssize_t *offsets_of(
     if offsets == NULL:
         return NULL
     offsets += 1
-    for place in range(-1, max(taps, 256)):
-        offsets[place] = offset_of(forward, cell, place) if 0 <= place < taps else -1
+    offsets[-1] = offsets[255] = -1
+    for place in range(taps):
+        offsets[place] = offset_of(forward, cell, place)
     return offsets
 
 
@@ -4133,6 +4134,7 @@ cdef bint all_rows(
 
 cdef enum:
     MOST_RIGHT = 4194304  # bytes of a table of what is right where
+    FEW_PLANES = 4        # for which no table is made
     # If of so many windows one is clipped, to look at all takes less, where rows are so long, or
     # bits can tell of each of so few taps whether it is right.
     MANY_CLIPPED = 8
@@ -4148,31 +4150,33 @@ cdef Py_ssize_t write_clipped(
     char *right,                       # OUT: for none and for each tap, if it is one of theirs
 ) noexcept nogil:
     """Return how many windows of a plane are clipped."""
-    cdef Py_ssize_t limit = box[0] * box[1] * box[2], d, h, w, k, row, cell = -1, many = 0
-    cdef Py_ssize_t first = 0, last
+    cdef Py_ssize_t limit = box[0] * box[1] * box[2], d, h, w, i, k, row, many = 0
+    cdef Py_ssize_t wide = taps[2][WINDOWS], first = 0, last, skipped
     cdef bint inner
     cdef Window[3] at
-    while first < taps[2][WINDOWS] and clip(taps[2], first).count < box[2]:
+    while first < wide and clip(taps[2], first).count < box[2]:
         first += 1
     last = first
-    while last < taps[2][WINDOWS] and clip(taps[2], last).count == box[2]:
+    while last < wide and clip(taps[2], last).count == box[2]:
         last += 1
     for d in range(taps[0][WINDOWS]):
         at[0] = clip(taps[0], d)
         for h in range(taps[1][WINDOWS]):
             at[1] = clip(taps[1], h)
             inner = at[0].count == box[0] and at[1].count == box[1]
-            for w in range(taps[2][WINDOWS]):
-                cell += 1
-                if inner and first <= w < last:
-                    continue
+            if clipped == NULL and not inner:
+                many += wide
+                continue
+            skipped = last - first if inner else 0
+            for i in range(wide - skipped):
+                w = i if i < first else i + skipped
                 at[2] = clip(taps[2], w)
                 if inner and at[2].count == box[2]:
                     continue
                 many += 1
                 if clipped == NULL:
                     continue
-                clipped[0] = <int>cell
+                clipped[0] = <int>((d * taps[1][WINDOWS] + h) * wide + w)
                 clipped += 1
                 memset(right, 0, limit + 1)
                 right[0] = 1
@@ -4228,16 +4232,17 @@ cdef bint all_planes(
     """
     cdef Py_ssize_t row = box[0] * box[1] * box[2] + 1, n, i
     cdef Py_ssize_t many = write_clipped(taps, box, NULL, NULL)
+    cdef bint many_clipped = many * MANY_CLIPPED > cells
     cdef int *clipped
     cdef char *right
     cdef char good = 1
     if many == 0:
         return True
-    if many * MANY_CLIPPED > cells and row <= MOST_BITS + 1 and cells <= MOST_WORDS:
+    if planes <= FEW_PLANES:
+        return many_clipped and row <= 65536 and all_rows(argmax, planes, taps, box)
+    if many_clipped and row <= MOST_BITS + 1 and cells <= MOST_WORDS:
         return all_bits(argmax, planes, taps, box)
-    if many * row > MOST_RIGHT or (
-        many * MANY_CLIPPED > cells and taps[2][WINDOWS] >= LONG_ROW and row <= 65536
-    ):
+    if many * row > MOST_RIGHT or many_clipped and taps[2][WINDOWS] >= LONG_ROW and row <= 65536:
         return row <= 65536 and all_rows(argmax, planes, taps, box)
     clipped = <int *>malloc(many * (sizeof(int) + row))
     if clipped == NULL:
@@ -4268,10 +4273,11 @@ cdef Py_ssize_t find_bad(
     cdef Py_ssize_t high = taps[1][WINDOWS], wide = taps[2][WINDOWS]
     cdef Py_ssize_t plane = taps[0][WINDOWS] * high
     cdef Py_ssize_t limit = box[0] * box[1] * box[2], r, w, c, last = -1
+    cdef Py_ssize_t d = first % plane // high, h = first % high
     cdef Py_ssize_t cell = first * wide * channels
     cdef bint good = below(argmax + cell, rows * wide * channels, <unsigned int>limit), inner
     cdef Window[3] at
-    if good and channels == 1 and rows > 4 * plane and plane * wide < 2147483647 and (
+    if good and channels == 1 and plane * wide < 2147483647 and (
         all_planes(argmax + cell, rows // plane, taps, box, plane * wide)
     ):
         return -1  # else the first bad one is looked for
@@ -4280,8 +4286,10 @@ cdef Py_ssize_t find_bad(
         last = (taps[2][SIZE] - (box[2] - 1) * taps[2][STRIDE] - 1 - taps[2][BASE]) \
             // taps[2][ADVANCE]
         last = min(last, wide - 1)
-    for r in range(first, first + rows):
-        at[0], at[1] = clip(taps[0], r % plane // high), clip(taps[1], r % high)
+    at[0] = clip(taps[0], d)
+    for r in range(rows):
+        at[1] = clip(taps[1], h)
+        h += 1
         inner = at[0].count == box[0] and at[1].count == box[1]
         w = 0
         while w < wide:
@@ -4299,6 +4307,9 @@ cdef Py_ssize_t find_bad(
                         return c
             cell += channels
             w += 1
+        if h == high:
+            h, d = 0, d + 1 if d + 1 < taps[0][WINDOWS] else 0
+            at[0] = clip(taps[0], d)
     return -1
 
 
