@@ -8,10 +8,10 @@ comes late, or never, costs time and changes nothing.
 """
 
 from cpython.pythread cimport (
-    PyThread_acquire_lock, PyThread_allocate_lock, PyThread_release_lock, PyThread_type_lock,
-    WAIT_LOCK,
+    PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock,
+    PyThread_type_lock, WAIT_LOCK,
 )
-from libc.stdlib cimport malloc
+from libc.stdlib cimport free, malloc
 
 cdef extern from *:
     """
@@ -122,6 +122,11 @@ def serve():
     seat.taken, seat.state = False, IDLE
     seat.bell, seat.done = PyThread_allocate_lock(), PyThread_allocate_lock()
     if seat.bell == NULL or seat.done == NULL:
+        if seat.bell != NULL:
+            PyThread_free_lock(seat.bell)
+        if seat.done != NULL:
+            PyThread_free_lock(seat.done)
+        free(seat)
         raise MemoryError
     PyThread_acquire_lock(seat.bell, WAIT_LOCK)
     PyThread_acquire_lock(seat.done, WAIT_LOCK)

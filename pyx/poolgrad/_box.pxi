@@ -1,0 +1,479 @@
+# The primitive: boxes of vectors, each reduced to one vector.
+
+cdef inline void fold(
+    Kind kind, Care care, vec v, mask place, vec *best, mask *kept
+) noexcept nogil:
+    """Take one more tap into account."""
+    cdef mask replace
+    if kind == SUM:
+        best[0] = best[0] + v
+    elif kind >= ROUTE_BYTES:
+        best[0] = best[0] + where(place, v)
+    elif care != EXACT:
+        if kind == ARGMAX:
+            kept[0] = choose_bits(larger(v, best[0]), place, kept[0])
+        best[0] = maximum(v, best[0])
+    else:
+        replace = beats(v, best[0])
+        if kind == ARGMAX:
+            kept[0] = choose_bits(replace, place, kept[0])
+        best[0] = choose(replace, v, best[0])
+
+
+cdef inline real blank(Kind kind) noexcept nogil:
+    """Return what changes no result: adding 0 would change -0."""
+    return <real>-0.0 if kind >= SUM else -INFINITY
+
+
+cdef inline void box_chunk(
+    Kind kind, Care care, int vectors, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    const real *x, Py_ssize_t at, const Box *b, real *y, bits *places, vec *looked
+) noexcept nogil:
+    """As `box`, for so many vectors, whose results stay in registers until they are stored.
+
+    The counts are the box's, apart so that they can be constants to the compiler. `looked` is
+    what `seen` grows by: to add is less work than to compare, and a NaN stays in a sum.
+    """
+    cdef vec[4] best
+    cdef mask[4] kept
+    cdef vec[4] sums
+    cdef vec v
+    cdef Py_ssize_t d, h, w = 1, place, i
+    cdef mask place_of
+    cdef int u
+    cdef const real *plane = x + at
+    cdef const real *row
+    cdef const real *cell
+    for u in range(vectors):
+        if kind >= ROUTE_BYTES:
+            best[u] = splat(0)
+            w = 0
+        else:
+            best[u] = load(x + at + u * LANES)
+            sums[u] = best[u]
+        if kind == ARGMAX:
+            kept[u] = splat_bits(<bits>b.place)
+            if b.carried != NULL:
+                kept[u] = add_bits(kept[u], load_bits(b.carried + at + u * LANES))
+    for d in range(deep):
+        row = plane
+        for h in range(high):
+            cell = row + w * b.pitch[2]
+            while w < wide:
+                if vectors == 4 and (deep > 1 or high > 3):
+                    # What comes next is not next in memory.
+                    poolgrad_prefetch(cell + 4 * LANES)
+                    poolgrad_prefetch(cell + 6 * LANES)
+                if kind != MAX and kind != SUM:
+                    place = b.place + d * b.hop[0] + h * b.hop[1] + w * b.hop[2]
+                    place_of = splat_bits(<bits>place)
+                for u in range(vectors):
+                    i = cell - x + u * LANES
+                    v = load(cell + u * LANES)
+                    if care == WATCH:
+                        sums[u] = sums[u] + v
+                    if kind == ROUTE_BYTES:
+                        fold(kind, care, v, equal_bits(
+                            place_of, widen_bytes(<const unsigned char *>b.which + i)),
+                            &best[u], &kept[u])
+                    elif kind == ROUTE_INTS:
+                        fold(kind, care, v, equal_bits(
+                            place_of, widen_ints(<const int *>b.which + i)), &best[u], &kept[u])
+                    elif kind == ARGMAX and b.carried != NULL:
+                        fold(kind, care, v,
+                             add_bits(place_of, load_bits(b.carried + i)), &best[u], &kept[u])
+                    else:
+                        fold(kind, care, v, place_of, &best[u], &kept[u])
+                cell += b.pitch[2]
+                w += 1
+            w = 0
+            row += b.pitch[1]
+        plane += b.pitch[0]
+    if b.tail != NULL:
+        for u in range(vectors):
+            if kind == ARGMAX:
+                place_of = splat_bits(<bits>b.tail_place)
+                if b.tail_carried != NULL:
+                    place_of = add_bits(place_of, load_bits(b.tail_carried + at + u * LANES))
+            fold(kind, care, load(b.tail + at + u * LANES), place_of, &best[u], &kept[u])
+    for u in range(vectors):
+        store(y + at + u * LANES, best[u])
+        if kind == ARGMAX:
+            store_bits(places + at + u * LANES, kept[u])
+        if care == WATCH:
+            looked[0] = looked[0] + sums[u]
+
+
+cdef inline bint wins(Kind kind, Care care, real value, real best) noexcept nogil:
+    if care == EXACT:
+        return (not best >= value) and best == best
+    return value > best
+
+
+cdef inline void box_element(
+    Kind kind, Care care, const real *x, Py_ssize_t at, const Box *b, real *y, bits *places
+) noexcept nogil:
+    """As `box`, for one element."""
+    cdef real best = x[at], value
+    cdef Py_ssize_t kept = b.place + (b.carried[at] if kind == ARGMAX and b.carried != NULL else 0)
+    cdef Py_ssize_t d, h, w = 1, i, place
+    if kind >= ROUTE_BYTES:
+        best, w = 0, 0
+    elif care == WATCH:
+        b.seen[0] += best
+    for d in range(b.count[0]):
+        for h in range(b.count[1]):
+            i = at + d * b.pitch[0] + h * b.pitch[1] + w * b.pitch[2]
+            while w < b.count[2]:
+                value = x[i]
+                if care == WATCH:
+                    b.seen[0] += value
+                place = b.place + d * b.hop[0] + h * b.hop[1] + w * b.hop[2]
+                if kind == SUM:
+                    best = best + value
+                elif kind == ROUTE_BYTES:
+                    if (<const unsigned char *>b.which)[i] == place:
+                        best = best + value
+                elif kind == ROUTE_INTS:
+                    if (<const int *>b.which)[i] == place:
+                        best = best + value
+                elif wins(kind, care, value, best):
+                    best = value
+                    if kind == ARGMAX:
+                        kept = place
+                        if b.carried != NULL:
+                            kept += b.carried[i]
+                i += b.pitch[2]
+                w += 1
+            w = 0
+    if b.tail != NULL:
+        value = b.tail[at]
+        if kind == SUM:
+            best = best + value
+        elif wins(kind, care, value, best):
+            best = value
+            if kind == ARGMAX:
+                kept = b.tail_place + (b.tail_carried[at] if b.tail_carried != NULL else 0)
+    y[at] = best
+    if kind == ARGMAX:
+        places[at] = <bits>kept
+
+
+cdef inline void box_as(
+    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    if b.count[0] * b.count[1] * b.count[2] == 0:
+        for i in range(n):
+            y[i] = 0 if kind >= SUM else -INFINITY
+            if kind == ARGMAX:
+                places[i] = 0
+        return
+    if n < LANES:
+        for i in range(n):
+            box_element(kind, care, x, i, b, y, places)
+        return
+    if b.count[0] != 1:
+        box_vectors(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, y, places)
+    elif b.count[1] == 1 and b.count[2] == 1:
+        box_vectors(kind, care, 1, 1, 1, x, b, n, y, places)
+    elif b.count[1] == 1 and b.count[2] == 4:
+        box_vectors(kind, care, 1, 1, 4, x, b, n, y, places)
+    elif b.count[1] == 2 and b.count[2] == 2:
+        box_vectors(kind, care, 1, 2, 2, x, b, n, y, places)
+    elif b.count[1] == 3 and b.count[2] == 3:
+        box_vectors(kind, care, 1, 3, 3, x, b, n, y, places)
+    else:
+        box_vectors(kind, care, 1, b.count[1], b.count[2], x, b, n, y, places)
+
+
+cdef inline void box_vectors(
+    Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    const real *x, const Box *b, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    cdef vec looked = splat(0)
+    while i + 4 * LANES <= n:
+        box_chunk(kind, care, 4, deep, high, wide, x, i, b, y, places, &looked)
+        i += 4 * LANES
+    if i + 2 * LANES <= n:
+        box_chunk(kind, care, 2, deep, high, wide, x, i, b, y, places, &looked)
+        i += 2 * LANES
+    while i < n:
+        # The last vector may overlap the one before, and make some elements twice.
+        i = min(i, n - LANES)
+        box_chunk(kind, care, 1, deep, high, wide, x, i, b, y, places, &looked)
+        i += LANES
+    if care == WATCH:
+        store(b.seen, load(b.seen) + looked)
+
+
+cdef inline void boxes_as(
+    Kind kind, Care care, const real *x, Box *b, const Window *windows, Py_ssize_t many,
+    Py_ssize_t every, Py_ssize_t pitch, Py_ssize_t n, real *y, Py_ssize_t y_pitch, bits *places
+) noexcept nogil:
+    cdef Py_ssize_t i, w, at, place = b.place
+    # Memory is read sooner at two places than at one, so of one row two halves are made at once.
+    cdef Py_ssize_t half = (many + 1) // 2 if b.count[0] * b.count[1] == 1 else 0
+    cdef const void *which = b.which
+    cdef const Window *window
+    if windows == NULL:
+        box_as(kind, care, x, b, n, y, places)
+        return
+    for i in range(many):
+        w = i
+        if half:
+            w = i // 2 + (half if i % 2 else 0)
+        w *= every
+        window = windows + w
+        b.count[2] = window.count
+        b.pitch[2] = window.step * pitch
+        b.hop[2] = window.hop
+        b.place = place + window.place
+        at = window.start * pitch
+        b.which = further(kind, which, at)
+        box_as(kind, care, x + at, b, n, y + w * y_pitch, places + w * n)
+        if kind == SUM and b.divisor != 0:
+            divide_by(y + w * y_pitch, n, b.divisor, y + w * y_pitch)
+    b.place = place
+    b.which = which
+
+
+cdef void boxes(
+    Kind kind,
+    bint exact,          # whether NaNs are possible
+    const real *x,       # IN: where the first tap's vector is
+    Box *b,              # IN: where the others are
+    const Window *windows,  # IN: along the width, if there are several boxes; or NULL
+    Py_ssize_t many,
+    Py_ssize_t every,    # of these windows, which are so many apart
+    Py_ssize_t pitch,    # elements from cell to cell of x
+    Py_ssize_t n,        # elements of a vector
+    real *y,             # OUT: the largest of each, or their sum; apart from all that is read
+    Py_ssize_t y_pitch,  # elements from cell to cell of y
+    bits *places,        # OUT, ARGMAX: which it was
+) noexcept nogil:
+    """Reduce boxes of vectors to one vector each."""
+    if kind == SUM:
+        boxes_as(SUM, QUICK, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+    elif kind == ROUTE_BYTES:
+        boxes_as(ROUTE_BYTES, QUICK, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+    elif kind == ROUTE_INTS:
+        boxes_as(ROUTE_INTS, QUICK, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+    elif kind == MAX:
+        if exact:
+            boxes_as(MAX, EXACT, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+        elif b.seen != NULL:
+            boxes_as(MAX, WATCH, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+        else:
+            boxes_as(MAX, QUICK, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+    elif exact:
+        boxes_as(ARGMAX, EXACT, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+    elif b.seen != NULL:
+        boxes_as(ARGMAX, WATCH, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+    else:
+        boxes_as(ARGMAX, QUICK, x, b, windows, many, every, pitch, n, y, y_pitch, places)
+
+
+cdef inline void box(
+    Kind kind, bint exact, const real *x, Box *b, Py_ssize_t n, real *y, bits *places
+) noexcept nogil:
+    """Reduce one box of vectors to a vector."""
+    boxes(kind, exact, x, b, NULL, 1, 1, 0, n, y, 0, places)
+
+
+cdef inline const void *further(Kind kind, const void *which, Py_ssize_t n) noexcept nogil:
+    """Return the place of the argmax `n` elements on."""
+    if kind == ROUTE_BYTES:
+        return <const unsigned char *>which + n
+    if kind == ROUTE_INTS:
+        return <const int *>which + n
+    return NULL
+
+
+cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
+    """Return the box of so many vectors in a line."""
+    cdef Box b
+    b.count[0] = b.count[1] = 1
+    b.count[2] = count
+    b.pitch[0] = b.pitch[1] = 0
+    b.pitch[2] = pitch
+    b.hop[0] = b.hop[1] = 0
+    b.hop[2] = 1
+    b.place = 0
+    b.carried = b.which = NULL
+    b.seen = NULL
+    b.tail = NULL
+    b.tail_carried = NULL
+    b.tail_place = 0
+    b.divisor = 0
+    return b
+
+
+# ------------------------------------------------------------------------------- windows apart
+
+
+cdef inline void fetch_ahead(
+    Py_ssize_t high, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t i, Py_ssize_t h
+) noexcept nogil:
+    """Prefetch what windows of the next rows need, while LANES windows from `i` on are made.
+
+    Line after line, though these windows are rows upon rows: CPUs foresee such a stream best.
+    """
+    cdef const real *line = x + max(high * b.pitch[1], 1024) + (high * i + h * LANES) * hop
+    cdef Py_ssize_t k
+    for k in range(hop * LANES * <Py_ssize_t>sizeof(real) // 64):
+        poolgrad_prefetch(<const char *>line + 64 * k)
+
+
+cdef inline void take_tap(
+    Kind kind, Care care, const Box *b, Py_ssize_t place, vec v, vec *best, mask *kept, vec *sums
+) noexcept nogil:
+    fold(kind, care, v, splat_bits(<bits>(b.place + place)), best, kept)
+    if care == WATCH:
+        sums[0] = sums[0] + v
+
+
+cdef inline void every_other_as(
+    Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y, bits *places
+) noexcept nogil:
+    """As `apart`, of windows two elements apart; the counts are the box's, to be constants."""
+    cdef Py_ssize_t r, i = 0, d, h, w, place
+    cdef vec best, one, two, sums, looked = splat(0)
+    cdef mask kept
+    cdef const real *row
+    for r in range(run.rows):
+        i = 0
+        while i < n:
+            # The last vector may overlap the one before, and make some elements twice.
+            i = min(i, n - LANES)
+            best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
+            sums = splat(0)
+            kept = splat_bits(<bits>b.place)
+            for d in range(deep):
+                for h in range(high):
+                    row = x + 2 * i + d * b.pitch[0] + h * b.pitch[1]
+                    fetch_ahead(high, x + d * b.pitch[0], b, 2, i, h)
+                    place = d * b.hop[0] + h * b.hop[1]
+                    w = 0
+                    while w < wide:
+                        one = load(row + w)
+                        if w + 1 < wide:
+                            two = load(row + w + LANES)
+                            take_tap(kind, care, b, place + w * b.hop[2], evens(one, two), &best,
+                                     &kept, &sums)
+                            take_tap(kind, care, b, place + (w + 1) * b.hop[2], odds(one, two),
+                                     &best, &kept, &sums)
+                        else:
+                            # There may be nothing behind the last tap.
+                            two = load(row + w + LANES - 1)
+                            take_tap(kind, care, b, place + w * b.hop[2], ends(one, two), &best,
+                                     &kept, &sums)
+                        w += 2
+            if care == WATCH:
+                looked = looked + sums
+            store(y + i, in_order(best))
+            if kind == ARGMAX:
+                store_bits(places + i, <mask>in_order(<vec>kept))
+            i += LANES
+        if kind == SUM and b.divisor != 0:
+            divide_by(y, n, b.divisor, y)
+        x += run.x_step
+        y += run.y_step
+        places += run.places_step
+    if care == WATCH:
+        store(b.seen, load(b.seen) + looked)
+
+
+cdef inline void every_few_as(
+    Kind kind, Care care, Py_ssize_t wide, const real *x, const Box *b, Py_ssize_t hop,
+    Py_ssize_t n, const Run *run, real *y, bits *places
+) noexcept nogil:
+    """As `apart`: of as many windows as a vector has lanes, squares of taps are turned about."""
+    cdef Py_ssize_t side = SIDE(sizeof(real)), r, i = 0, d, h, w, k, place
+    # A square may reach behind the last tap; windows whose squares reach behind the row's are last.
+    cdef Py_ssize_t behind = (wide + 3) // 4 * 4 - wide
+    cdef Py_ssize_t most = n - (behind + hop - 1) // hop
+    cdef vec best, sums, looked = splat(0)
+    cdef mask kept
+    cdef real[64] square
+    cdef const real *row
+    for r in range(run.rows):
+        i = 0
+        while i < most and most >= LANES:
+            i = min(i, most - LANES)
+            best, sums = splat(blank(kind)), splat(0)
+            kept = splat_bits(<bits>b.place)
+            for d in range(b.count[0]):
+                for h in range(b.count[1]):
+                    row = x + i * hop + d * b.pitch[0] + h * b.pitch[1]
+                    fetch_ahead(b.count[1], x + d * b.pitch[0], b, hop, i, h)
+                    place = d * b.hop[0] + h * b.hop[1]
+                    for w in range(wide):
+                        if w % side == 0:
+                            for k in range(LANES // side):
+                                turn(row + k * side * hop + w, hop, square + k * side, LANES,
+                                     sizeof(real), wide - w)
+                        take_tap(kind, care, b, place + w * b.hop[2],
+                                 load(square + w % side * LANES), &best, &kept, &sums)
+            if care == WATCH:
+                looked = looked + sums
+            store(y + i, best)
+            if kind == ARGMAX:
+                store_bits(places + i, kept)
+            i += LANES
+        while i < n:
+            box_element(kind, care, x + i * hop, 0, b, y + i, places + i)
+            i += 1
+        if kind == SUM and b.divisor != 0:
+            divide_by(y, n, b.divisor, y)
+        x += run.x_step
+        y += run.y_step
+        places += run.places_step
+    if care == WATCH:
+        store(b.seen, load(b.seen) + looked)
+
+
+cdef inline void apart_as(
+    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
+    const Run *run, real *y, bits *places
+) noexcept nogil:
+    if hop > 2 and b.count[2] == 4:
+        every_few_as(kind, care, 4, x, b, hop, n, run, y, places)
+    elif hop > 2 and b.count[2] == 3:
+        every_few_as(kind, care, 3, x, b, hop, n, run, y, places)
+    elif hop > 2:
+        every_few_as(kind, care, b.count[2], x, b, hop, n, run, y, places)
+    elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
+        every_other_as(kind, care, 1, 2, 2, x, b, n, run, y, places)
+    elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
+        every_other_as(kind, care, 1, 3, 3, x, b, n, run, y, places)
+    elif b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
+        every_other_as(kind, care, 2, 2, 2, x, b, n, run, y, places)
+    elif b.count[2] == 2:
+        every_other_as(kind, care, b.count[0], b.count[1], 2, x, b, n, run, y, places)
+    else:
+        every_other_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
+
+
+cdef void apart(
+    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
+    const Run *run, real *y, bits *places
+) noexcept nogil:
+    """As `box`, of rows of n windows of neighbouring taps, `hop` elements apart: LANES or more."""
+    if kind == SUM:
+        apart_as(SUM, QUICK, x, b, hop, n, run, y, places)
+    elif kind == MAX:
+        if exact:
+            apart_as(MAX, EXACT, x, b, hop, n, run, y, places)
+        elif b.seen != NULL:
+            apart_as(MAX, WATCH, x, b, hop, n, run, y, places)
+        else:
+            apart_as(MAX, QUICK, x, b, hop, n, run, y, places)
+    elif exact:
+        apart_as(ARGMAX, EXACT, x, b, hop, n, run, y, places)
+    elif b.seen != NULL:
+        apart_as(ARGMAX, WATCH, x, b, hop, n, run, y, places)
+    else:
+        apart_as(ARGMAX, QUICK, x, b, hop, n, run, y, places)

@@ -1,0 +1,680 @@
+# A plane of a tile's results.
+
+from libc.string cimport memcpy, memset
+
+cdef struct Rows:
+    # The rows that a plane's results are made of: of the source itself, copied, or reduced.
+    const real *x
+    const bits *places
+    Py_ssize_t depth      # elements from plane to plane
+    Py_ssize_t height     # and from row to row
+    Py_ssize_t pitch      # and from cell to cell
+
+
+cdef inline void narrow(const bits *places, Py_ssize_t n, index *argmax) noexcept nogil:
+    """Store a row of an argmax."""
+    cdef Py_ssize_t i = 0
+    if index is not int:
+        while i < n and n >= 16:
+            # The last ones may overlap those before.
+            i = min(i, n - 16)
+            narrow_bytes(places + i, argmax + i)
+            i += 16
+    while i < n:
+        argmax[i] = <index>places[i]
+        i += 1
+
+
+cdef void finish(
+    Kind kind,
+    const Py_ssize_t *program,
+    const bits *places,      # IN, ARGMAX: a row, cell beside cell
+    Tile *tile,
+    Target *target,
+    Py_ssize_t plane,
+    Py_ssize_t d,
+    Py_ssize_t h,
+    Space *space,
+    index _argmax,           # only its type is used
+) noexcept nogil:
+    """Store the argmax of a row of results, or divide the row."""
+    cdef Py_ssize_t width = tile.high[2] - tile.low[2], w
+    cdef Py_ssize_t at = (
+        (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
+        + (h - tile.low[1]) * target.height
+    )
+    if program[MEAN] and not space.divided:
+        divide(target.y + at, target.cell, space.counts[0][d - tile.low[0]]
+               * space.counts[1][h - tile.low[1]], space.counts[2], space.alike, width,
+               tile.channels,
+               target.y + at, target.cell)
+    if kind == ARGMAX:
+        if target.cell == tile.channels:
+            narrow(places, width * tile.channels, <index *>target.argmax + at)
+        else:
+            for w in range(width):
+                narrow(places + w * tile.channels, tile.channels,
+                       <index *>target.argmax + at + w * target.cell)
+    if space.empty[0] or space.empty[1] or space.empty[2]:
+        blot_out(kind, program, tile, target, at, d, h, <index>0)
+
+
+cdef void blot_out(
+    Kind kind,
+    const Py_ssize_t *program,
+    Tile *tile,
+    Target *target,
+    Py_ssize_t at,           # where in the target
+    Py_ssize_t d,
+    Py_ssize_t h,
+    index _argmax,           # only its type is used
+) noexcept nogil:
+    """Forget what was found in windows of a row that have no taps: it means nothing."""
+    cdef Py_ssize_t w, c
+    cdef bint empty = clip_at(program, 0, d).count == 0 or clip_at(program, 1, h).count == 0
+    for w in range(tile.high[2] - tile.low[2]):
+        if empty or clip_at(program, 2, tile.low[2] + w).count == 0:
+            for c in range(tile.channels):
+                if kind == SUM:
+                    target.y[at + w * target.cell + c] = 0
+                elif kind == ARGMAX:
+                    (<index *>target.argmax)[at + w * target.cell + c] = <index>-1
+
+
+cdef inline Window clip_at(const Py_ssize_t *program, int axis, Py_ssize_t o) noexcept nogil:
+    """Return the taps of a window that lie inside an axis."""
+    return clip(program + program[AXES + axis * AXIS_FIELDS + TAPS_AT], o)
+
+
+cdef inline real *row_in(const Target *target, Py_ssize_t at) noexcept nogil:
+    """Return where a row of results goes."""
+    return target.y + at if target.kept else target.y
+
+
+cdef inline Py_ssize_t pitch_in(const Target *target, const Tile *tile) noexcept nogil:
+    """Return how many elements there are from cell to cell of it."""
+    return target.cell if target.kept else tile.channels
+
+
+cdef void emit(
+    Kind kind,
+    bint exact,
+    const real *x,           # IN: reduced rows, cell beside cell
+    Box *b,                  # IN: those to reduce
+    Tile *tile,
+    real *y,                 # OUT: a row
+    Py_ssize_t pitch,        # elements from cell to cell of it
+    bits *places,            # OUT, ARGMAX: a row
+) noexcept nogil:
+    """Make a row of results out of reduced rows."""
+    cdef Py_ssize_t width = tile.high[2] - tile.low[2], w
+    cdef Box cell
+    if pitch == tile.channels:
+        box(kind, exact, x, b, width * tile.channels, y, places)
+        return
+    cell = b[0]
+    for w in range(width):
+        box(kind, exact, x, &cell, tile.channels, y, places)
+        x += tile.channels
+        y += pitch
+        places += tile.channels
+        if cell.carried != NULL:
+            cell.carried += tile.channels
+        if cell.tail != NULL:
+            cell.tail += tile.channels
+        if cell.tail_carried != NULL:
+            cell.tail_carried += tile.channels
+
+
+cdef bint slide(
+    Kind kind,
+    const Py_ssize_t *program,
+    const real *x,
+    Tile *tile,
+    Target *target,
+    Py_ssize_t plane,
+    Py_ssize_t d,            # the plane of the source, and of the result
+    Space *space,
+    index argmax,
+) noexcept nogil:
+    """Reduce a plane by windows that are large along the height; False if it has to be exact.
+
+    Blocks of as many rows as a window has follow each other, from the first window of all on. A
+    window is the tail of a block and the head of the next one, which are both kept up to date
+    row by row: van Herk's algorithm. Where a tail was, that is no longer needed, the next block's
+    row of the same number is kept.
+    """
+    cdef const Py_ssize_t *taps = program + program[AXES + AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t rows = taps[TAPS], every = taps[ADVANCE], base = taps[BASE]
+    cdef Py_ssize_t weight = program[AXES + 2 * AXIS_FIELDS + BOX]
+    cdef Py_ssize_t n = (tile.high[2] - tile.low[2]) * tile.channels
+    cdef Py_ssize_t length = (n + 15) // 16 * 16, at
+    cdef Py_ssize_t h = tile.low[1]
+    cdef Py_ssize_t block = h * every // rows * rows   # where the tails' block starts
+    cdef Py_ssize_t front = h * every - block, i
+    cdef real *tails = space.work
+    cdef real *head = tails + rows * length
+    cdef real *other = head + length
+    cdef bits *tails_places = space.carry
+    cdef bits *head_places = tails_places + rows * length
+    cdef bits *other_places = head_places + length
+    cdef Box b
+    for i in range(rows - 1, front - 1, -1):
+        if not reduced_row(kind, program, x, tile, plane, d, base + block + i, n, space,
+                           tails + i * length, tails_places + i * length):
+            return False
+    while True:
+        # The tails, from the last one up.
+        for i in range(rows - 1, front - 1, -1):
+            b = line_of(1, 0)
+            b.place = i * weight
+            b.carried = tails_places + i * length if kind == ARGMAX else NULL
+            if i < rows - 1:
+                b.tail = tails + (i + 1) * length
+                b.tail_carried = tails_places + (i + 1) * length
+            box(kind, False, tails + i * length, &b, length, tails + i * length,
+                tails_places + i * length)
+        front = 0
+        for i in range(rows):
+            if block + i == h * every:
+                b = line_of(1, 0)
+                b.place = -i * weight
+                b.carried = tails_places + i * length if kind == ARGMAX else NULL
+                if i:
+                    b.tail = head
+                    b.tail_carried = head_places
+                    b.tail_place = (rows - i) * weight
+                at = (
+                    (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
+                    + (h - tile.low[1]) * target.height
+                )
+                emit(kind, False, tails + i * length, &b, tile, row_in(target, at),
+                     pitch_in(target, tile), space.places)
+                finish(kind, program, space.places, tile, target, plane, d, h, space, argmax)
+                h += 1
+                if h == tile.high[1]:
+                    return True
+            if not reduced_row(kind, program, x, tile, plane, d, base + block + rows + i, n, space,
+                               tails + i * length, tails_places + i * length):
+                return False
+            b = line_of(1, 0)
+            if i == 0:
+                b.carried = tails_places if kind == ARGMAX else NULL
+                box(kind, False, tails, &b, length, head, head_places)
+            else:
+                b.carried = head_places if kind == ARGMAX else NULL
+                b.tail = tails + i * length
+                b.tail_carried = tails_places + i * length
+                b.tail_place = i * weight
+                box(kind, False, head, &b, length, other, other_places)
+                head, other = other, head
+                head_places, other_places = other_places, head_places
+        block += rows
+
+
+cdef bint reduced_row(
+    Kind kind,
+    const Py_ssize_t *program,
+    const real *x,
+    Tile *tile,
+    Py_ssize_t plane,
+    Py_ssize_t d,
+    Py_ssize_t h,
+    Py_ssize_t n,
+    Space *space,
+    real *y,                 # OUT
+    bits *places,            # OUT
+) noexcept nogil:
+    """Reduce a row along the width, be it inside the source or not."""
+    cdef const Py_ssize_t *taps = program + program[AXES + AXIS_FIELDS + TAPS_AT]
+    cdef const real *row
+    cdef Py_ssize_t pitch
+    cdef Box b
+    cdef Run run
+    if not 0 <= h < taps[SIZE]:
+        fill(kind, n, y, places)
+        return True
+    if not prepare(kind, False, program, x, tile, plane, d, h, space, space.stage, &row, &pitch):
+        return False
+    b = line_of(1, 0)
+    run.rows = 1
+    run.x_step = run.y_step = run.places_step = 0
+    sweep(kind, False, program, row, pitch, &b, tile.channels, tile.high[2] - tile.low[2], space,
+          y, tile.channels, places, &run)
+    return True
+
+
+# ------------------------------------------------------------------------------ rows read once
+
+
+cdef inline void copy_row(const item *x, Py_ssize_t n, item *y) noexcept nogil:
+    """Copy a row that may be short: in pieces of fixed length, the last of which may overlap."""
+    cdef Py_ssize_t i = 0
+    if item is real:
+        while i < n and n >= LANES:
+            i = min(i, n - LANES)
+            store(y + i, load(x + i))
+            i += LANES
+    while i < n and n >= 8:
+        i = min(i, n - 8)
+        memcpy(y + i, x + i, 8 * sizeof(item))
+        i += 8
+    if 4 <= n - i < 8:
+        memcpy(y, x, 4 * sizeof(item))
+        memcpy(y + n - 4, x + n - 4, 4 * sizeof(item))
+        i = n
+    while i < n:
+        y[i] = x[i]
+        i += 1
+
+
+cdef inline void write_frame(
+    Kind kind, Py_ssize_t n, Py_ssize_t at, Space *space, index _argmax
+) noexcept nogil:
+    """Write padding to the stage; that of an argmax points nowhere."""
+    cdef Py_ssize_t i
+    for i in range(at, at + n):
+        space.stage[i] = blank(kind)
+    if kind >= ROUTE_BYTES:
+        memset(<index *>space.stage_argmax + at, -1, n * sizeof(index))
+
+
+cdef inline bint frame_rows(
+    Kind kind,
+    const Py_ssize_t *program,
+    const real *x,           # IN: a plane
+    const index *which,      # IN, ROUTE: its argmax, from the row numbered 0 on
+    Py_ssize_t top,          # the first row that windows reach, inside or not, and behind the last
+    Py_ssize_t bottom,
+    Space *space,            # OUT: stage
+) noexcept nogil:
+    """Copy rows to the stage, in a frame of padding; False if a maximum has to be exact."""
+    cdef Py_ssize_t width = (program + program[AXES + 2 * AXIS_FIELDS + TAPS_AT])[SIZE]
+    cdef Py_ssize_t low = max(0, space.low[2]), n = min(width, space.high[2]) - low
+    cdef Py_ssize_t columns = space.high[2] - space.low[2], h
+    # The rows inside, if any.
+    cdef Py_ssize_t first = min(max(top, space.low[1]), bottom)
+    cdef Py_ssize_t last = max(first, min(bottom, space.high[1]))
+    cdef Py_ssize_t at = (first - top) * columns + low - space.low[2]
+    cdef mask good = splat_bits(-1)
+    cdef bint every = True
+    if not space.framed:
+        # What is beside the rows stays as it is from tile to tile.
+        write_frame(kind, program[STAGE], 0, space, <index>0)
+        space.framed = True
+    write_frame(kind, (first - top) * columns, 0, space, <index>0)
+    write_frame(kind, (bottom - last) * columns, (last - top) * columns, space, <index>0)
+    for h in range(first, last):
+        if program[ADJOINT]:
+            divide(x + h * width + low, 1, space.counts[0][0] * space.counts[1][h - space.low[1]],
+                   space.counts[2] + low - space.low[2], space.alike + low - space.low[2], n, 1,
+                   space.stage + at, 1)
+        elif kind >= SUM:
+            copy_row(x + h * width + low, n, space.stage + at)
+        elif not plain_row(x + h * width + low, n, space.stage + at, &good):
+            every = False
+        if kind >= ROUTE_BYTES:
+            copy_row(which + h * space.which.pitch[2] + low, n, <index *>space.stage_argmax + at)
+        at += columns
+    return every and all_set(good)
+
+
+cdef bint roll_plane(
+    Kind kind,
+    const Py_ssize_t *program,
+    const real *x,           # IN
+    Tile *tile,              # of whole rows, in one plane along the depth
+    Target *target,          # OUT
+    Py_ssize_t plane,
+    Space *space,
+    index _argmax,           # only its type is used
+) noexcept nogil:
+    """Make a plane of a tile by `roll`; False if a maximum has to be exact."""
+    cdef const Py_ssize_t *field = program + AXES + AXIS_FIELDS
+    cdef const Py_ssize_t *taps = program + field[TAPS_AT]
+    cdef Py_ssize_t width = (program + field[AXIS_FIELDS + TAPS_AT])[SIZE], h, d = tile.low[0]
+    cdef Py_ssize_t rows = tile.high[1] - tile.low[1], out = tile.high[2], many
+    cdef Py_ssize_t top = first_tap(taps, tile.low[1]), bottom = top + rows + taps[TAPS] - 1
+    cdef Py_ssize_t at = (plane - tile.plane) * target.plane
+    cdef const Window *window = space.windows[2]
+    cdef const char *which = NULL
+    cdef bint inside
+    cdef Box b = line_of(window.count, window.step)
+    x += (plane * (program + program[AXES + TAPS_AT])[SIZE] + d) * taps[SIZE] * width
+    if kind >= ROUTE_BYTES:
+        which = space.which.at + space.which.item * (
+            (plane - space.which.origin[0]) * space.which.pitch[0]
+            + (d - space.which.origin[1]) * space.which.pitch[1]
+            - space.which.origin[2] * space.which.pitch[2]
+        )
+    b.count[1] = taps[TAPS]
+    b.hop[1], b.hop[2] = field[AXIS_FIELDS + BOX], window.hop
+    if kind >= ROUTE_BYTES:
+        # The first row of the windows that a cell is under has it as their last.
+        b.place = (taps[TAPS] - 1) * b.hop[1] + window.place
+        b.hop[1] = -b.hop[1]
+    inside = not program[ADJOINT] and top >= 0 and bottom <= taps[SIZE] and (
+        space.low[2] == 0 and space.high[2] == width
+        and (kind < ROUTE_BYTES or space.which.pitch[2] == width)
+    )
+    if inside:
+        b.pitch[1] = width
+        x += top * width
+        if kind >= ROUTE_BYTES:
+            which += top * width * space.which.item
+        if kind < SUM and not plain(x, (bottom - top) * width):
+            return False
+    else:
+        b.pitch[1] = space.high[2] - space.low[2]
+        if not (
+            frame_rows(kind, program, x, <const unsigned char *>which, top, bottom, space)
+            if kind != ROUTE_INTS
+            else frame_rows(kind, program, x, <const int *>which, top, bottom, space)
+        ):
+            return False
+        x, which = space.stage, space.stage_argmax
+    roll(kind, program[SEPARABLE], x, which, &b, rows, out,
+         target.y + at if target.kept else space.lines, out, space.places)
+    # Rows of results lie side by side.
+    if kind == ARGMAX:
+        narrow(space.places, rows * out, <index *>target.argmax + at)
+    h = 0 if program[MEAN] else rows
+    while h < rows:
+        many = 1
+        if space.alike[0] >= out:
+            # So have the rows below, as a rule: one long vector.
+            while h + many < rows and space.counts[1][h + many] == space.counts[1][h]:
+                many += 1
+            divide_by(
+                target.y + at + h * out, many * out,
+                <real>(space.counts[0][0] * space.counts[1][h] * space.counts[2][0]),
+                target.y + at + h * out
+            )
+        else:
+            divide(target.y + at + h * out, 1, space.counts[0][0] * space.counts[1][h],
+                   space.counts[2], space.alike, out, 1, target.y + at + h * out, 1)
+        h += many
+    if space.empty[0] or space.empty[1] or space.empty[2]:
+        for h in range(rows):
+            blot_out(kind, program, tile, target, at + h * out, d, tile.low[1] + h, <index>0)
+    return True
+
+
+cdef enum:
+    MOST_ROWS = 16  # that are made in a run: so few that they are near when they are divided
+
+
+cdef inline Py_ssize_t rows_alike(const Window *along, Py_ssize_t most) noexcept nogil:
+    """Return how many windows, from one on, have as many taps, the same distance further each."""
+    cdef Py_ssize_t n = 1
+    while n < most and along[n].count == along.count and along[n].place == along.place and (
+        along[n].step == along.step
+        and along[n].start - along[n - 1].start == along[1].start - along.start
+    ):
+        n += 1
+    return n
+
+
+cdef bint reduce_plane(
+    Kind kind,
+    bint exact,
+    const Py_ssize_t *program,
+    const real *x,           # IN
+    Tile *tile,
+    Target *target,          # OUT
+    Py_ssize_t plane,
+    Space *space,
+    index argmax,
+) noexcept nogil:
+    """Make the results of one plane of a tile; False if a maximum has to be exact."""
+    cdef const Py_ssize_t *field = program + AXES
+    cdef Py_ssize_t depth = (program + field[TAPS_AT])[SIZE]
+    cdef Py_ssize_t height = (program + field[AXIS_FIELDS + TAPS_AT])[SIZE]
+    cdef Py_ssize_t width = (program + field[2 * AXIS_FIELDS + TAPS_AT])[SIZE]
+    cdef Py_ssize_t channels = program[CHANNELS]
+    cdef Py_ssize_t across = field[2 * AXIS_FIELDS + BOX]
+    cdef Py_ssize_t down = field[AXIS_FIELDS + BOX]
+    cdef Py_ssize_t out = tile.high[2] - tile.low[2], columns, d, h, i, at, pitch
+    cdef Py_ssize_t many = space.high[1] - space.low[1]
+    cdef bint copied = program[ADJOINT] or program[PADDED] and not exact, checked, watched
+    cdef const Window *over
+    cdef const Window *along
+    cdef const real *row
+    cdef bits *places = space.places + 3 * space.line
+    cdef real *made = space.lines + 3 * space.line  # a row that goes past the caches
+    cdef real *to
+    cdef Py_ssize_t to_pitch
+    cdef const double *down_counts
+    cdef const char *which = NULL
+    cdef Box b
+    cdef Rows rows
+    cdef Run run
+    run.rows = 1
+    run.x_step = run.y_step = run.places_step = 0
+    if program[ROLL] and not exact and (
+        out == (program + field[2 * AXIS_FIELDS + TAPS_AT])[WINDOWS]
+    ):
+        return roll_plane(kind, program, x, tile, target, plane, space, argmax)
+    space.framed = False
+    if program[SLIDE] and not exact:
+        for d in range(tile.low[0], tile.high[0]):
+            if not slide(kind, program, x, tile, target, plane, d, space, argmax):
+                return False
+        return True
+    columns = (space.high[2] - space.low[2]) * tile.channels
+    watched = program[WATCHED] and not exact and kind < SUM
+    checked = exact or kind >= SUM or watched
+    store(space.seen, splat(0))
+    if not checked and not copied and not program[SEPARABLE] and tile.channels == channels and (
+        space.low[2] == 0 and space.high[2] == width and (space.high[0] - space.low[0] == 1
+                                                          or many == height)
+    ):
+        # One stretch of memory.
+        i = ((plane * depth + space.low[0]) * height + space.low[1]) * width * channels
+        if not plain(x + i, (space.high[0] - space.low[0]) * many * width * channels):
+            return False
+        checked = True
+    for d in range(space.low[0], space.high[0]):
+        if checked and not copied and not program[SEPARABLE]:
+            break  # there is nothing to prepare
+        if not space.needed[0][d - space.low[0]]:
+            continue
+        for h in range(space.low[1], space.high[1]):
+            if not space.needed[1][h - space.low[1]]:
+                continue
+            i = (d - space.low[0]) * many + h - space.low[1]
+            if not prepare(
+                kind, exact, program, x, tile, plane, d, h, space,
+                space.stage + (0 if program[SEPARABLE] else i * columns), &row, &pitch,
+            ):
+                return False
+            if program[SEPARABLE]:
+                b = line_of(1, 0)
+                sweep(kind, exact, program, row, pitch, &b, tile.channels, out, space,
+                      space.work + i * out * tile.channels, tile.channels,
+                      space.carry + i * out * tile.channels, &run)
+    rows.places = NULL
+    if program[SEPARABLE]:
+        rows.x, rows.height = space.work, out * tile.channels
+        rows.depth, rows.pitch = many * rows.height, tile.channels
+        rows.places = space.carry
+    elif copied:
+        rows.x, rows.height = space.stage, columns
+        rows.depth, rows.pitch = many * columns, tile.channels
+    else:
+        rows.pitch, rows.height = channels, width * channels
+        rows.depth = height * rows.height
+        rows.x = (
+            x + plane * depth * rows.depth + space.low[0] * rows.depth
+            + space.low[1] * rows.height + max(0, space.low[2]) * channels + tile.channel
+        )
+    if kind >= ROUTE_BYTES:
+        which = space.stage_argmax
+        if not copied:
+            which = space.which.at + (rows.x - x - tile.channel) * space.which.item
+    b = line_of(1, 0)
+    if watched:
+        b.seen = space.seen
+    for d in range(tile.low[0], tile.high[0]):
+        over = space.windows[0] + (d - tile.low[0])
+        h = tile.low[1] - 1
+        run.rows = 1
+        while h + run.rows < tile.high[1]:
+            h += run.rows
+            run.rows = 1
+            along = space.windows[1] + (h - tile.low[1])
+            at = (
+                (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
+                + (h - tile.low[1]) * target.height
+            )
+            to, to_pitch = row_in(target, at), pitch_in(target, tile)
+            if program[ADJOINT] and tile.channels == target.cell:
+                # Cells under the same windows have the same gradient.
+                i = -1
+                if h > tile.low[1] and same(along, along - 1):
+                    i = target.height
+                elif d > tile.low[0] and same(over, over - 1) and not program[PAST]:
+                    i = target.depth
+                if i > 0:
+                    if program[PAST]:
+                        write_past(made, out * target.cell, to)  # the row made last
+                    else:
+                        memcpy(to, to - i, out * target.cell * sizeof(real))
+                    continue
+                if program[PAST]:
+                    to = made
+            b.count[0], b.count[1] = over.count, along.count
+            b.pitch[0], b.pitch[1] = over.step * rows.depth, along.step * rows.height
+            b.hop[0], b.hop[1] = over.hop * down * across, along.hop * across
+            b.place = (over.place * down + along.place) * across
+            i = 0
+            if over.count and along.count:
+                i = ((over.start - space.low[0]) * rows.depth
+                     + (along.start - space.low[1]) * rows.height)
+            if program[SEPARABLE]:
+                if kind == ARGMAX:
+                    b.carried = rows.places + i
+                emit(kind, exact, rows.x + i, &b, tile, to, to_pitch, places)
+            else:
+                if kind >= ROUTE_BYTES:
+                    b.which = which + i * space.which.item
+                if kind < ROUTE_BYTES and target.kept and not program[ADJOINT]:
+                    run.y_step, run.places_step = target.height, out * tile.channels
+                    run.rows = min(MOST_ROWS, space.line // run.places_step)
+                    if kind != ARGMAX:
+                        run.rows = max(FEW_ROWS, run.rows)  # which need no line
+                    run.rows = min(tile.high[1] - h, run.rows)
+                    run.rows = rows_alike(along, run.rows)
+                    run.x_step = (along[run.rows > 1].start - along.start) * rows.height
+                b.divisor = 0
+                row = rows.x + i
+                if program[MEAN] and space.n_segments == 1 and space.alike[0] >= out:
+                    # Rows with one divisor are best divided soon after they are written.
+                    down_counts = space.counts[1] + h - tile.low[1]
+                    i = 1
+                    while i < run.rows and down_counts[i] == down_counts[0]:
+                        i += 1
+                    if i == run.rows:
+                        b.divisor = <real>(space.counts[0][d - tile.low[0]] * down_counts[0]
+                                           * space.counts[2][0])
+                sweep(kind, exact, program, row, rows.pitch, &b, tile.channels, out, space,
+                      to, to_pitch, places, &run)
+            if program[PAST] and to == made:
+                write_past(made, out * target.cell, target.y + at)
+            for i in range(run.rows):
+                finish(kind, program, places + i * run.places_step, tile, target, plane, d, h + i,
+                       space, argmax)
+    return all_set(numbers(load(space.seen)))
+
+
+cdef void set_up(
+    const Py_ssize_t *program, Tile *tile, bint exact, bint covering, Space *space
+) noexcept nogil:
+    """Unfold the windows of a tile, unless those of the last tile will do."""
+    cdef int axis
+    cdef Py_ssize_t w, low, high
+    cdef bint padded = program[PADDED] and not exact, whole = False, short = False
+    cdef const Py_ssize_t *taps = NULL
+    for axis in range(3):
+        low, high = tile.low[axis], tile.high[axis]
+        taps = program + program[AXES + axis * AXIS_FIELDS + TAPS_AT]
+        if (
+            space.done_low[axis] == low and space.done_high[axis] == high
+            and (axis < 2 or space.done_exact == exact)
+        ):
+            if axis == 2:
+                return
+            continue
+        space.done_low[axis], space.done_high[axis] = low, high
+        space.empty[axis] = False
+        if axis == 2:
+            # Of narrow cells, `sweep` needs windows by themselves only where they are far apart.
+            short = (
+                program[CHANNELS] < LANES and taps[ADVANCE] < LANES
+                and all_inside(taps, low, high)
+            )
+        whole = unfold(program, axis, low, high, padded and axis == 2, covering, short, space)
+        if program[MEAN]:
+            count_taps(program, axis, low, high, space.counts[axis],
+                       space.alike if axis == 2 else NULL)
+        elif program[ADJOINT]:
+            count_taps(program, axis, max(0, space.low[axis]),
+                       min(taps[SIZE], space.high[axis]),
+                       space.counts[axis] + max(0, -space.low[axis]),
+                       space.alike + max(0, -space.low[axis]) if axis == 2 else NULL)
+    space.done_exact = exact
+    # Windows count from the first cell that is used, or from the row's, not copied.
+    high = tile.high[2] - tile.low[2]
+    for w in range(min(high, taps[PERIOD]) if short else high):
+        space.windows[2][w].start -= space.low[2] if padded else max(0, space.low[2])
+    find_segments(
+        program, tile.low[2], tile.high[2] - tile.low[2],
+        taps[PARTS] == 1 and (padded or whole and program[CHANNELS] < LANES), space,
+    )
+
+
+cdef inline bint next_piece(
+    const Tile *tile, int axis, Py_ssize_t size, Tile *piece
+) noexcept nogil:
+    """Go on to the next piece of a tile along an axis, of at most so many windows, if any."""
+    piece.low[axis] = piece.high[axis]
+    piece.high[axis] = min(tile.high[axis], piece.low[axis] + size)
+    return piece.low[axis] < tile.high[axis]
+
+
+cdef void reduce_tile(
+    Kind kind, const Py_ssize_t *program, const real *x, Tile *tile, Target *target, Space *space,
+    index argmax,
+) noexcept nogil:
+    """Make the results of a tile."""
+    cdef const Py_ssize_t *taps = program + program[AXES + AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t plane, at, deep = tile.high[0], high = tile.high[1], wide = tile.high[2]
+    cdef Tile piece
+    cdef Target there
+    for plane in range(tile.plane, tile.plane + tile.planes):
+        set_up(program, tile, False, False, space)
+        if reduce_plane(kind, False, program, x, tile, target, plane, space, argmax):
+            continue
+        piece, there = tile[0], target[0]
+        if program[SLIDE]:
+            # The workspace has room for the rows of one window and two more; so, of half the
+            # width, for those of as many windows as a block has.
+            deep = 1
+            wide = (tile.high[2] - tile.low[2]) // 2
+            high = max(1, taps[TAPS] // taps[ADVANCE]) if wide else 1
+            wide = max(1, wide)
+        piece.high[0] = tile.low[0]
+        while next_piece(tile, 0, deep, &piece):
+            piece.high[1] = tile.low[1]
+            while next_piece(tile, 1, high, &piece):
+                piece.high[2] = tile.low[2]
+                while next_piece(tile, 2, wide, &piece):
+                    at = (
+                        (piece.low[0] - tile.low[0]) * target.depth
+                        + (piece.low[1] - tile.low[1]) * target.height
+                        + (piece.low[2] - tile.low[2]) * target.cell
+                    )
+                    there.y = row_in(target, at)
+                    there.argmax = <index *>target.argmax + at
+                    set_up(program, &piece, True, False, space)
+                    reduce_plane(kind, True, program, x, &piece, &there, plane, space, argmax)

@@ -1,0 +1,381 @@
+# Vectors of the instruction set, and what is done with them.
+
+cdef extern from *:
+    """
+    #include <math.h>
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <stdlib.h>
+    #include <string.h>
+    #if defined(__SSE2__)
+    #include <immintrin.h>
+    #endif
+
+    /* Vectors as wide as the instruction set's, which GCC and Clang know on every CPU. */
+    #if defined(POOLGRAD_BYTES)  /* as tests want it; what no CPU has takes long to compile */
+    #if defined(__GNUC__) && !defined(__clang__)
+    #pragma GCC optimize("O1")
+    #endif
+    #elif defined(__AVX512F__)
+    #define POOLGRAD_BYTES 64
+    #elif defined(__AVX2__)
+    #define POOLGRAD_BYTES 32
+    #else
+    #define POOLGRAD_BYTES 16
+    #endif
+    #define LANES ((Py_ssize_t)(POOLGRAD_BYTES / sizeof(REAL)))
+    typedef REAL vec __attribute__((vector_size(POOLGRAD_BYTES)));
+    typedef BITS mask __attribute__((vector_size(POOLGRAD_BYTES)));
+    typedef UNSIGNED_BITS unsigned_mask __attribute__((vector_size(POOLGRAD_BYTES)));
+    typedef vec loose_vec __attribute__((aligned(sizeof(REAL)), may_alias));
+    typedef mask loose_mask __attribute__((aligned(sizeof(BITS)), may_alias));
+
+    #define AVX512 (POOLGRAD_BYTES == 64 && defined(__AVX512F__))
+    #define AVX2 (POOLGRAD_BYTES == 32 && defined(__AVX2__))
+    #define SSE2 (POOLGRAD_BYTES == 16 && defined(__SSE2__))
+    #define FLOATS (sizeof(REAL) == 4)
+    #define INLINE static inline __attribute__((always_inline))
+    /* Of the inline functions below too, whose constants choose what is compiled. */
+    #undef CYTHON_INLINE
+    #define CYTHON_INLINE inline __attribute__((always_inline))
+    INLINE vec load(const REAL *x) { return *(const loose_vec *)x; }
+    INLINE void store(REAL *y, vec v) { *(loose_vec *)y = v; }
+    INLINE mask load_bits(const BITS *x) { return *(const loose_mask *)x; }
+    INLINE void store_bits(BITS *y, mask v) { *(loose_mask *)y = v; }
+    INLINE vec splat(REAL value) { return value - (vec){0}; }  /* 0 + -0 would be 0 */
+    INLINE mask splat_bits(BITS value) { return (mask){0} + value; }
+    INLINE mask larger(vec v, vec best) { return (mask)(v > best); }
+    /* Larger, or the first NaN. */
+    INLINE mask beats(vec v, vec best) { return ~(mask)(best >= v) & (mask)(best == best); }
+    /* What was read too far may be anything, and overflow; it is thrown away. */
+    INLINE mask add_bits(mask a, mask b) {
+        return (mask)((unsigned_mask)a + (unsigned_mask)b);
+    }
+    INLINE mask equal_bits(mask a, mask b) { return (mask)(a == b); }
+    /* Each of `a` where all bits of the mask are set, of `b` where none is. */
+    INLINE mask choose_bits(mask m, mask a, mask b) {
+    #if AVX2
+        return (mask)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)m);
+    #else
+        return (m & a) | (~m & b);
+    #endif
+    }
+    INLINE vec choose(mask m, vec a, vec b) { return (vec)choose_bits(m, (mask)a, (mask)b); }
+    INLINE vec where(mask m, vec v) { return (vec)(m & (mask)v); }
+    INLINE mask numbers(vec v) { return (mask)(v == v); }
+    INLINE mask above(vec v, vec least) { return (mask)(v > least); }
+    INLINE int all_set(mask m) {
+    #if AVX2
+        return _mm256_movemask_epi8((__m256i)m) == -1;
+    #elif SSE2
+        return _mm_movemask_epi8((__m128i)m) == 0xFFFF;
+    #else
+        BITS every = -1;
+        for (Py_ssize_t i = 0; i < LANES; i++) every &= m[i];
+        return every != 0;
+    #endif
+    }
+    /* max(v, best) of the CPU: `best` unless v is larger. Any NaN is up to the caller. */
+    INLINE vec maximum(vec v, vec best) {
+    #if AVX512
+        return FLOATS ? (vec)_mm512_max_ps((__m512)v, (__m512)best)
+                      : (vec)_mm512_max_pd((__m512d)v, (__m512d)best);
+    #elif AVX2
+        return FLOATS ? (vec)_mm256_max_ps((__m256)v, (__m256)best)
+                      : (vec)_mm256_max_pd((__m256d)v, (__m256d)best);
+    #elif SSE2
+        return FLOATS ? (vec)_mm_max_ps((__m128)v, (__m128)best)
+                      : (vec)_mm_max_pd((__m128d)v, (__m128d)best);
+    #else
+        return choose(larger(v, best), v, best);
+    #endif
+    }
+
+    /* Every other element of two vectors, the first one's first: those with even numbers, those
+       with odd ones, or even ones of the first and odd ones of the second. With wide vectors they
+       are out of order, until `in_order` mends that. */
+    #if AVX512
+    #define HALVES(name, ps, pd)                                                         \
+        INLINE vec name(vec a, vec b) {                                                  \
+            return FLOATS ? (vec)_mm512_shuffle_ps((__m512)a, (__m512)b, ps)             \
+                          : (vec)_mm512_shuffle_pd((__m512d)a, (__m512d)b, pd);          \
+        }
+    HALVES(evens, 0x88, 0x00) HALVES(odds, 0xDD, 0xFF) HALVES(ends, 0xD8, 0xAA)
+    INLINE vec in_order(vec v) {
+        const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+        return (vec)_mm512_permutexvar_pd(order, (__m512d)v);
+    }
+    #elif AVX2
+    #define HALVES(name, ps, pd)                                                         \
+        INLINE vec name(vec a, vec b) {                                                  \
+            return FLOATS ? (vec)_mm256_shuffle_ps((__m256)a, (__m256)b, ps)             \
+                          : (vec)_mm256_shuffle_pd((__m256d)a, (__m256d)b, pd);          \
+        }
+    HALVES(evens, 0x88, 0x0) HALVES(odds, 0xDD, 0xF) HALVES(ends, 0xD8, 0xA)
+    INLINE vec in_order(vec v) { return (vec)_mm256_permute4x64_pd((__m256d)v, 0xD8); }
+    #elif SSE2
+    #define HALVES(name, ps, pd)                                                         \
+        INLINE vec name(vec a, vec b) {                                                  \
+            return FLOATS ? (vec)_mm_shuffle_ps((__m128)a, (__m128)b, ps)                \
+                          : (vec)_mm_shuffle_pd((__m128d)a, (__m128d)b, pd);             \
+        }
+    HALVES(evens, 0x88, 0x0) HALVES(odds, 0xDD, 0x3) HALVES(ends, 0xD8, 0x2)
+    INLINE vec in_order(vec v) { return v; }
+    #else
+    #define HALVES(name, first, second)                                                  \
+        INLINE vec name(vec a, vec b) {                                                  \
+            vec v = {0};                                                                 \
+            for (Py_ssize_t i = 0; i < LANES / 2; i++)                                   \
+                v[i] = a[2 * i + first], v[LANES / 2 + i] = b[2 * i + second];           \
+            return v;                                                                    \
+        }
+    HALVES(evens, 0, 0) HALVES(odds, 1, 1) HALVES(ends, 0, 1)
+    INLINE vec in_order(vec v) { return v; }
+    #endif
+
+    /* The first, or the second, half of the elements of two vectors in turn: a, b, a, b, ... */
+    #if AVX512
+    #define IN_TURN(name, place)                                                         \
+        INLINE vec name(vec a, vec b) {                                                  \
+            const __m512i order = _mm512_setr_epi64(place, place + 1, place + 8, place + 9,  \
+                place + 2, place + 3, place + 10, place + 11);                           \
+            return FLOATS                                                                \
+                ? (vec)_mm512_permutex2var_pd(                                           \
+                    (__m512d)_mm512_unpacklo_ps((__m512)a, (__m512)b), order,            \
+                    (__m512d)_mm512_unpackhi_ps((__m512)a, (__m512)b))                   \
+                : (vec)_mm512_permutex2var_pd(                                           \
+                    _mm512_unpacklo_pd((__m512d)a, (__m512d)b), order,                   \
+                    _mm512_unpackhi_pd((__m512d)a, (__m512d)b));                         \
+        }
+    IN_TURN(first_in_turn, 0) IN_TURN(second_in_turn, 4)
+    #elif AVX2
+    #define IN_TURN(name, halves)                                                        \
+        INLINE vec name(vec a, vec b) {                                                  \
+            return FLOATS                                                                \
+                ? (vec)_mm256_permute2f128_ps(_mm256_unpacklo_ps((__m256)a, (__m256)b),  \
+                                              _mm256_unpackhi_ps((__m256)a, (__m256)b), halves) \
+                : (vec)_mm256_permute2f128_pd(_mm256_unpacklo_pd((__m256d)a, (__m256d)b), \
+                                              _mm256_unpackhi_pd((__m256d)a, (__m256d)b), halves); \
+        }
+    IN_TURN(first_in_turn, 0x20) IN_TURN(second_in_turn, 0x31)
+    #elif SSE2
+    #define IN_TURN(name, half)                                                          \
+        INLINE vec name(vec a, vec b) {                                                  \
+            return FLOATS ? (vec)_mm_unpack##half##_ps((__m128)a, (__m128)b)             \
+                          : (vec)_mm_unpack##half##_pd((__m128d)a, (__m128d)b);          \
+        }
+    IN_TURN(first_in_turn, lo) IN_TURN(second_in_turn, hi)
+    #else
+    #define IN_TURN(name, first)                                                         \
+        INLINE vec name(vec a, vec b) {                                                  \
+            vec v = {0};                                                                 \
+            for (Py_ssize_t i = 0; i < LANES / 2; i++)                                   \
+                v[2 * i] = a[first + i], v[2 * i + 1] = b[first + i];                    \
+            return v;                                                                    \
+        }
+    IN_TURN(first_in_turn, 0) IN_TURN(second_in_turn, LANES / 2)
+    #endif
+
+    /* So many bytes or ints, each in a lane of its own. */
+    INLINE mask widen_bytes(const unsigned char *x) {
+    #if AVX512
+        return FLOATS ? (mask)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x))
+                      : (mask)_mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)x));
+    #elif AVX2
+        int32_t four;
+        if (FLOATS) return (mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
+        memcpy(&four, x, 4);
+        return (mask)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+    #elif SSE2
+        int32_t few = 0;
+        __m128i v;
+        memcpy(&few, x, LANES);
+        v = _mm_unpacklo_epi8(_mm_cvtsi32_si128(few), _mm_setzero_si128());
+        v = _mm_unpacklo_epi16(v, _mm_setzero_si128());
+        return (mask)(FLOATS ? v : _mm_unpacklo_epi32(v, _mm_setzero_si128()));
+    #else
+        mask v;
+        for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
+        return v;
+    #endif
+    }
+    INLINE mask widen_ints(const int *x) {
+        mask v;
+        if (sizeof(BITS) == sizeof(int)) return *(const loose_mask *)x;
+        for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
+        return v;
+    }
+
+    /* Store the low bytes of 16 numbers up to 255. */
+    INLINE void narrow_bytes(const BITS *x, unsigned char *y) {
+    #if defined(__SSE2__)
+        __m128i v[4];
+        for (int k = 0; k < 4; k++)
+            v[k] = FLOATS ? _mm_loadu_si128((const __m128i *)(x + 4 * k))
+                : (__m128i)_mm_shuffle_ps(_mm_loadu_ps((const float *)(x + 4 * k)),
+                                          _mm_loadu_ps((const float *)(x + 4 * k + 2)), 0x88);
+        _mm_storeu_si128((__m128i *)y, _mm_packus_epi16(_mm_packs_epi32(v[0], v[1]),
+                                                        _mm_packs_epi32(v[2], v[3])));
+    #else
+        for (int k = 0; k < 16; k++) y[k] = (unsigned char)x[k];
+    #endif
+    }
+
+    /* Squares of elements of so many bytes that `turn` turns about: their side, or 0. */
+    #if defined(__AVX2__)
+    #define SIDE(size) ((size) == 1 ? 16 : 32 / (size))
+    #elif defined(__SSE2__)
+    #define SIDE(size) (16 / (size))
+    #else
+    #define SIDE(size) 0
+    #endif
+    /* Copy a square, its rows so many elements apart, to columns: the first so many, at least. */
+    INLINE void turn(
+        const void *from, Py_ssize_t gap, void *to, Py_ssize_t step, int size, Py_ssize_t columns
+    ) {
+    #if defined(__SSE2__)
+        if (size == 1) {
+            const char *x = (const char *)from;
+            char *y = (char *)to;
+            __m128i a[16], b[16];
+            for (int i = 0; i < 16; i++) a[i] = _mm_loadu_si128((const __m128i *)(x + i * gap));
+            /* Rows 8 apart are woven together, four times: then rows are columns. */
+            for (int round = 0; round < 4; round++) {
+                for (int i = 0; i < 8; i++) {
+                    b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]);
+                    b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
+                }
+                for (int i = 0; i < 16; i++) a[i] = b[i];
+            }
+            for (int i = 0; i < 16; i++) _mm_storeu_si128((__m128i *)(y + i * step), a[i]);
+            return;
+        }
+        if (size == 8) {
+            const double *x = (const double *)from;
+            double *y = (double *)to;
+    #if defined(__AVX2__)
+            __m256d a = _mm256_loadu_pd(x), b = _mm256_loadu_pd(x + gap);
+            __m256d c = _mm256_loadu_pd(x + 2 * gap), d = _mm256_loadu_pd(x + 3 * gap);
+            __m256d p = _mm256_unpacklo_pd(a, b), q = _mm256_unpackhi_pd(a, b);
+            __m256d r = _mm256_unpacklo_pd(c, d), s = _mm256_unpackhi_pd(c, d);
+            _mm256_storeu_pd(y, _mm256_permute2f128_pd(p, r, 0x20));
+            _mm256_storeu_pd(y + step, _mm256_permute2f128_pd(q, s, 0x20));
+            _mm256_storeu_pd(y + 2 * step, _mm256_permute2f128_pd(p, r, 0x31));
+            _mm256_storeu_pd(y + 3 * step, _mm256_permute2f128_pd(q, s, 0x31));
+    #else
+            __m128d a = _mm_loadu_pd(x), b = _mm_loadu_pd(x + gap);
+            _mm_storeu_pd(y, _mm_unpacklo_pd(a, b));
+            _mm_storeu_pd(y + step, _mm_unpackhi_pd(a, b));
+    #endif
+            return;
+        }
+        const float *x = (const float *)from;
+        float *y = (float *)to;
+    #if defined(__AVX2__)
+        __m256 a[4], b[4];
+        /* Rows 4 apart share a vector, in two halves; then each half is turned by itself. */
+        for (int k = 0; k < columns && k < 8; k += 4) {
+            for (int i = 0; i < 4; i++)
+                a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + i * gap + k)),
+                                            _mm_loadu_ps(x + (i + 4) * gap + k), 1);
+            b[0] = _mm256_unpacklo_ps(a[0], a[1]), b[1] = _mm256_unpackhi_ps(a[0], a[1]);
+            b[2] = _mm256_unpacklo_ps(a[2], a[3]), b[3] = _mm256_unpackhi_ps(a[2], a[3]);
+            _mm256_storeu_ps(y + k * step, _mm256_shuffle_ps(b[0], b[2], 0x44));
+            _mm256_storeu_ps(y + (k + 1) * step, _mm256_shuffle_ps(b[0], b[2], 0xEE));
+            _mm256_storeu_ps(y + (k + 2) * step, _mm256_shuffle_ps(b[1], b[3], 0x44));
+            _mm256_storeu_ps(y + (k + 3) * step, _mm256_shuffle_ps(b[1], b[3], 0xEE));
+        }
+    #else
+        __m128 a = _mm_loadu_ps(x), b = _mm_loadu_ps(x + gap);
+        __m128 c = _mm_loadu_ps(x + 2 * gap), d = _mm_loadu_ps(x + 3 * gap);
+        _MM_TRANSPOSE4_PS(a, b, c, d);
+        _mm_storeu_ps(y, a), _mm_storeu_ps(y + step, b);
+        _mm_storeu_ps(y + 2 * step, c), _mm_storeu_ps(y + 3 * step, d);
+    #endif
+    #endif
+    }
+
+    INLINE int is_power_of_two(REAL value) {
+        BITS pattern;
+        memcpy(&pattern, &value, sizeof(value));
+        return (pattern & (((BITS)1 << (FLOATS ? 23 : 52)) - 1)) == 0;
+    }
+
+    /* Add n elements: every fourth, then these sums, then those that are left. */
+    INLINE REAL add_up(const REAL *x, Py_ssize_t n) {
+        typedef REAL four __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)),
+                                      may_alias));
+        four sums = {-0.0, -0.0, -0.0, -0.0};  /* adding 0 would change -0 */
+        REAL sum;
+        Py_ssize_t i = 0;
+        for (; i + 4 <= n; i += 4) sums += *(const four *)(x + i);
+        sum = (sums[0] + sums[2]) + (sums[1] + sums[3]);
+        for (; i < n; i++) sum += x[i];
+        return sum;
+    }
+
+    /* Copy to memory that is not needed soon: lines that are written as a whole go past the caches,
+       which would read each one before it is written. */
+    INLINE void write_past(const REAL *x, Py_ssize_t n, REAL *y) {
+        Py_ssize_t i = 0;
+    #if defined(__SSE2__)
+        const Py_ssize_t line = 64 / sizeof(REAL), step = 16 / sizeof(REAL);
+        for (; i < n && (uintptr_t)(y + i) % 64; i++) y[i] = x[i];
+        for (; i + line <= n; i += line)
+            for (Py_ssize_t k = i; k < i + line; k += step)
+                _mm_stream_ps((float *)(y + k), _mm_loadu_ps((const float *)(x + k)));
+    #endif
+        for (; i < n; i++) y[i] = x[i];
+    }
+    /* What went past the caches is seen by whoever sees what is written from here on. */
+    INLINE void settle(void) {
+    #if defined(__SSE2__)
+        _mm_sfence();
+    #endif
+    }
+
+    #define poolgrad_prefetch(p) __builtin_prefetch(p)
+    #define poolgrad_fetch_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
+    """
+    ctypedef real vec
+    ctypedef bits mask
+    const Py_ssize_t LANES
+    vec load(const real *x) noexcept nogil
+    void store(real *y, vec v) noexcept nogil
+    mask load_bits(const bits *x) noexcept nogil
+    void store_bits(bits *y, mask v) noexcept nogil
+    vec splat(real value) noexcept nogil
+    mask splat_bits(bits value) noexcept nogil
+    mask larger(vec v, vec best) noexcept nogil
+    mask beats(vec v, vec best) noexcept nogil
+    mask add_bits(mask a, mask b) noexcept nogil
+    mask equal_bits(mask a, mask b) noexcept nogil
+    mask choose_bits(mask m, mask a, mask b) noexcept nogil
+    vec choose(mask m, vec a, vec b) noexcept nogil
+    vec where(mask m, vec v) noexcept nogil
+    mask numbers(vec v) noexcept nogil
+    mask above(vec v, vec least) noexcept nogil
+    bint all_set(mask m) noexcept nogil
+    vec maximum(vec v, vec best) noexcept nogil
+    vec evens(vec a, vec b) noexcept nogil
+    vec odds(vec a, vec b) noexcept nogil
+    vec ends(vec a, vec b) noexcept nogil
+    vec in_order(vec v) noexcept nogil
+    vec first_in_turn(vec a, vec b) noexcept nogil
+    vec second_in_turn(vec a, vec b) noexcept nogil
+    mask widen_bytes(const unsigned char *x) noexcept nogil
+    mask widen_ints(const int *x) noexcept nogil
+    void narrow_bytes(const bits *x, unsigned char *y) noexcept nogil
+    int SIDE(int size) noexcept nogil
+    void turn(
+        const void *x, Py_ssize_t gap, void *y, Py_ssize_t step, int size, Py_ssize_t columns
+    ) noexcept nogil
+    bint is_power_of_two(real value) noexcept nogil
+    real add_up(const real *x, Py_ssize_t n) noexcept nogil
+    void write_past(const real *x, Py_ssize_t n, real *y) noexcept nogil
+    void settle() noexcept nogil
+    void poolgrad_prefetch(const void *p) noexcept nogil
+    Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
+
+cdef extern from "math.h":
+    const float INFINITY
