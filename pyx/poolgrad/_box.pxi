@@ -173,7 +173,9 @@ cdef inline void box_as(
         for i in range(n):
             box_element(kind, care, x, i, b, y, places)
         return
-    if b.count[0] != 1:
+    if b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
+        box_vectors(kind, care, 2, 2, 2, x, b, n, y, places)
+    elif b.count[0] != 1:
         box_vectors(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, y, places)
     elif b.count[1] == 1 and b.count[2] == 1:
         box_vectors(kind, care, 1, 1, 1, x, b, n, y, places)
