@@ -697,7 +697,7 @@ cdef Py_ssize_t *offsets_of(
     if offsets == NULL:
         return NULL
     offsets += 1
-    offsets[-1] = offsets[255] = -1
+    (offsets - 1)[0] = offsets[255] = -1
     for place in range(taps):
         offsets[place] = offset_of(forward, cell, place)
     return offsets
