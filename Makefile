@@ -49,8 +49,7 @@ test-clients: .venv/test.stamp .venv/clients.stamp ## Ask the service by other p
 # A build in an environment of its own, so that it never takes the place of the fast one.
 .venv-debug/stamp: $(SOURCES) $(wildcard pyx/poolgrad/*.py service/poolgrad_service/*.py)
 	@test -x .venv-debug/bin/python || $(PYTHON) -m venv .venv-debug
-	POOLGRAD_DEBUG=1 POOLGRAD_BUILDS=baseline,avx2 \
-		.venv-debug/bin/python -m pip install --quiet '.[test]'
+	POOLGRAD_DEBUG=1 .venv-debug/bin/python -m pip install --quiet '.[test]'
 	@touch $@
 
 # An allocation that cannot be had is no error, and reports go past pytest's capture. The sanitizer's

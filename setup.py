@@ -76,7 +76,13 @@ DIRECTIVES = {
 #: Cython's own code for memoryviews, which would else be compiled into every module.
 SHARED = "poolgrad._cyutility"
 
-MODULES = ["_cpu", "_crew", "_quick", *(f"_{dtype}_{isa}" for dtype in DTYPES for isa in ISA_FLAGS)]
+MODULES = [
+    "_cpu",
+    "_crew",
+    "_memory",
+    "_quick",
+    *(f"_{dtype}_{isa}" for dtype in DTYPES for isa in ISA_FLAGS),
+]
 
 
 class BuildExt(build_ext):

@@ -103,7 +103,7 @@ def prepare(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, float | 
 
     global _runs
     array = _random(shape, dtype)
-    text = b'{"x":%b}' % _json.write(array)
+    text = b'{"x":%b}' % bytes(_json.write(array))
     try:
         _runs = CONTENDERS[name](array, text)
     except ModuleNotFoundError:

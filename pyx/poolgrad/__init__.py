@@ -7,6 +7,7 @@ written from scratch.
 
 from importlib.metadata import version as _version
 
+from poolgrad._memory import release_memory
 from poolgrad.errors import DtypeError, ParameterError, PoolgradError, ShapeError
 from poolgrad.functional import (
     adaptive_avg_pool,
@@ -44,6 +45,7 @@ __all__ = [
     "max_pool",
     "max_pool_backward",
     "plan",
+    "release_memory",
     "set_num_threads",
 ]
 

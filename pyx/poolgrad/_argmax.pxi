@@ -189,14 +189,16 @@ cdef bint all_bits(
     """As `all_planes`, for windows of few taps: a word for each, with a bit for each tap."""
     cdef Py_ssize_t cells = 0, n, d, h, w, i, k
     cdef uint32_t[MOST_WORDS] words
-    cdef uint32_t good = 1, rows, first
+    cdef uint32_t good = 1, rows, first, along_depth, along_height
     for d in range(taps[0][WINDOWS]):
+        along_depth = bits_of(clip(taps[0], d))
         for h in range(taps[1][WINDOWS]):
+            along_height = bits_of(clip(taps[1], h))
             # The first taps of the rows that are inside; those along the width follow each.
             rows = first = 0
             for i in range(box[0]):
                 for k in range(box[1]):
-                    first = bits_of(clip(taps[0], d)) >> i & bits_of(clip(taps[1], h)) >> k & 1
+                    first = along_depth >> i & along_height >> k & 1
                     rows |= first << (i * box[1] + k) * box[2]
             for w in range(taps[2][WINDOWS]):
                 # None has the bits of the largest value.
@@ -319,9 +321,8 @@ cdef struct Check:
 cdef void take_part_in_check(void *of, int who) noexcept nogil:
     """Look at a share of an argmax."""
     cdef Check *job = <Check *>of
-    cdef Ticket ticket
+    cdef Ticket ticket = ticket_of(&job.queue, who)
     cdef Py_ssize_t n = parts_of(job.rows, job.size), first, rows, bad
-    ticket = ticket_of(&job.queue, who)
     while True:
         first = next_of(&ticket, n) * job.size
         if first >= job.rows:

@@ -399,7 +399,7 @@ cdef inline void every_few_as(
     cdef Py_ssize_t most = n - (behind + hop - 1) // hop
     cdef vec best, sums, looked = splat(0)
     cdef mask kept
-    cdef real[64] square
+    cdef real[128] square  # of `side` rows, LANES long: 8 of 16, with AVX-512
     cdef const real *row
     for r in range(run.rows):
         i = 0

@@ -890,8 +890,7 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
 cdef void take_part_in_route(void *of, int who) noexcept nogil:
     """Make a share of dx."""
     cdef Route *job = <Route *>of
-    cdef Ticket ticket
-    ticket = ticket_of(&job.queue, who)
+    cdef Ticket ticket = ticket_of(&job.queue, who)
     if not (
         route(job, &ticket, <unsigned char>0) if job.item == 1 else route(job, &ticket, <int>0)
     ):

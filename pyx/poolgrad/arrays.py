@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from poolgrad._memory import empty
 from poolgrad.errors import DtypeError, ParameterError, ShapeError, show
 from poolgrad.geometry import LIMIT, integer
 
@@ -21,6 +22,7 @@ __all__ = [
     "as_output",
     "as_shape",
     "check_bytes",
+    "empty",
     "flat",
     "usable",
 ]

@@ -26,6 +26,7 @@ from poolgrad.arrays import (
     as_output,
     as_shape,
     check_bytes,
+    empty,
     flat,
     usable,
 )
@@ -425,7 +426,7 @@ class Plan:
         *inputs: Array,
     ) -> Array:
         if out is None:
-            return np.empty(shape, dtype)
+            return empty(shape, dtype)
         return as_output(name, out, shape, dtype, *inputs)
 
     def _result_pair(
@@ -493,7 +494,7 @@ class Plan:
 
     def _written(self, array: Array) -> Array:
         """Return an array that a kernel can write: `array` itself, or a temporary beside it."""
-        return array if usable(array) else np.empty(array.shape, array.dtype)
+        return array if usable(array) else empty(array.shape, array.dtype)
 
     @cached_property
     def _small(self) -> _quick.Small | None:

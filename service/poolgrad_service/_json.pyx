@@ -7,7 +7,7 @@
         names in `spans`, at any depth, are each left unread, as a `Span`.
     Span.read(name, dtype, *, tokens=False) -> ndarray
         Read a list of numbers, however nested, in one pass and straight into the dtype.
-    write(array) -> bytes
+    write(array) -> bytes or memoryview
         Write an array as nested lists.
 
 What is refused raises a `Problem`: 400 if the text is no JSON, else 422, with a JSON Pointer.
@@ -39,6 +39,7 @@ import math
 
 import numpy as np
 
+from poolgrad.arrays import empty
 from poolgrad.errors import show
 from poolgrad_service.errors import over_limit, refused, unreadable
 
@@ -57,18 +58,6 @@ cdef extern from *:
     """
     #include <charconv>
     #include <system_error>
-
-    /* Large blocks in large pages, as NumPy has them: small ones would take as long as the work. */
-    #if defined(__linux__)
-    #include <sys/mman.h>
-    static inline void large_pages(char *at, size_t size) {
-        const size_t page = 4096;
-        char *first = at + (page - (size_t)at % page) % page;
-        if (size >= (1 << 21)) madvise(first, at + size - first, MADV_HUGEPAGE);
-    }
-    #else
-    static inline void large_pages(char *, size_t) {}
-    #endif
 
     /* Whether a number could be read; the grammar of its text has been checked. */
     template <class T> static inline bool from_text(const char *at, const char *end, T *to) {
@@ -186,7 +175,6 @@ cdef extern from *:
     """
     bint from_text[T](const char *, const char *, T *) nogil
     char *to_text[T](char *, T) nogil
-    void large_pages(char *, size_t)
     uint64_t ZEROS
     uint64_t load_8(const char *) nogil
     void store_8(char *, uint64_t) nogil
@@ -227,6 +215,7 @@ cdef enum:
     _ENVELOPE = 16 * 1024
     _LONGEST = 8 * 1024
     DIGITS = 1000  # characters that a number of the envelope may have
+    LONG_TEXT = 1 << 20  # above which a text is no bytes, whose memory the system has to find
     SLACK = 32  # bytes that `put` may write behind a text, and more
     BEFORE = 17  # bytes that `take_short` may read, before a number
     BEHIND = 17  # and from its first one on
@@ -866,7 +855,7 @@ cdef class Span:
         reader, _, _ = kind_of(dtype, "dtype")
         if self.is_string:
             raise refused(self.pointer, f"{name}: a list of numbers is needed")
-        array = np.empty(self.count, dtype)
+        array = empty(self.count, dtype)
         shape = reader(array, self, tokens, name)
         return array[:math.prod(shape)].reshape(shape)
 
@@ -913,7 +902,6 @@ def read_into(number[::1] to, Span span, bint tokens, str name):
     """Read a span's list into a flat array, and return its shape."""
     cdef Found found
     cdef const char *text = <const char *> &span.text[0]
-    large_pages(<char *> &to[0], to.shape[0] * sizeof(number))
     with nogil:
         fill(text, text + span.start, text + span.end, &to[0], to.shape[0], tokens, &found)
     if found.fault:
@@ -1373,17 +1361,29 @@ cdef char *put_lists(
             to += 1
 
 
+BYTE = np.dtype(np.uint8)
+
+
 def write_from(const number[::1] array, tuple shape, Py_ssize_t bound):
     """Return the text of a flat array that has a shape, whose length has a bound."""
     cdef Py_ssize_t[64] sizes
     cdef Py_ssize_t rank = len(shape), i
     cdef const number *at = &array[0] if array.shape[0] else NULL
-    cdef PyObject *text = PyBytes_FromStringAndSize(NULL, bound)
-    cdef char *to = PyBytes_AS_STRING(text)
+    cdef PyObject *text
+    cdef unsigned char[::1] room
+    cdef char *to
     cdef char *stop
-    large_pages(to, bound)
     for i in range(rank):
         sizes[i] = shape[i]
+    if bound >= LONG_TEXT:
+        found = empty(bound, BYTE)
+        room = found
+        to = <char *> &room[0]
+        with nogil:
+            stop = put_lists(to, at, sizes, rank)
+        return found.data[:stop - to]
+    text = PyBytes_FromStringAndSize(NULL, bound)
+    to = PyBytes_AS_STRING(text)
     with nogil:
         stop = put_lists(to, at, sizes, rank) if rank else put(to, at[0])
     _PyBytes_Resize(&text, stop - to)
@@ -1403,8 +1403,9 @@ def write(array):
 
     Returns
     -------
-    bytes
-        The text: of floats the shortest that reads back as the same float of that type.
+    bytes or memoryview
+        The text, of a large array in memory that is used again: of floats the shortest that reads
+        back as the same float of that type.
     """
     _, writer, width = kind_of(array.dtype, "array")
     shape = array.shape

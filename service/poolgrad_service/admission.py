@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from starlette.types import Receive
 
+from poolgrad.arrays import empty
 from poolgrad_service.errors import Problem, busy, too_large
 from poolgrad_service.intake import Take
 from poolgrad_service.patience import within
@@ -31,6 +32,8 @@ from poolgrad_service.settings import Settings
 __all__ = ["Lease", "Memory", "Work", "read_body", "step_back"]
 
 T = TypeVar("T")
+
+_UINT8: Final = np.dtype(np.uint8)
 
 #: How much nicer workers are than the event loop: each step is about a quarter more of the CPU for
 #: it, and 10 of them leave a tenth to a worker for as long as the loop is busy.
@@ -268,11 +271,7 @@ async def _received(
                 return memoryview(chunk)
             if body is None:
                 # Memory that is not touched is not there: bytes take some as they arrive.
-                body = (
-                    bytearray(before)
-                    if expected < 0
-                    else np.empty(before + expected, np.uint8).data
-                )
+                body = bytearray(before) if expected < 0 else empty(before + expected, _UINT8).data
             body[end : end + len(chunk)] = chunk
             end += len(chunk)
             rest = before + expected - end

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from poolgrad.arrays import empty
 from poolgrad.errors import show
 from poolgrad_service._json import Span, escape, scan, write
 from poolgrad_service.errors import over_limit, refused, unreadable
@@ -260,7 +261,7 @@ def _from_base64(name: str, span: Span, dtype: np.dtype[Any], size: int) -> Arra
             f"{name}: base64 of {len(text)} characters; {size} numbers of {dtype} have {n_bytes} "
             f"bytes, which take {-(-n_bytes // 3) * 4}",
         )
-    found = np.empty(n_bytes, np.uint8)
+    found = empty(n_bytes, np.dtype(np.uint8))
     for start in range(0, n_bytes, PIECE):
         stop = min(start + PIECE, n_bytes)
         part = bytes(text[start // 3 * 4 : -(-stop // 3) * 4])
@@ -329,7 +330,7 @@ def as_indices(given: Given, dtype: np.dtype[Any]) -> Array:
 # ------------------------------------------------------------------------------------- encoding
 
 
-def encode(members: Mapping[str, Any], form: str) -> list[bytes]:
+def encode(members: Mapping[str, Any], form: str) -> list[bytes | memoryview]:
     """Write a reply's body.
 
     Parameters
@@ -341,7 +342,7 @@ def encode(members: Mapping[str, Any], form: str) -> list[bytes]:
 
     Returns
     -------
-    list of bytes
+    list of bytes or memoryview
         The body in parts. They are not joined, which would take the memory twice.
 
     Raises
@@ -349,7 +350,7 @@ def encode(members: Mapping[str, Any], form: str) -> list[bytes]:
     Problem
         If an array has no elements and `form` is ``"nested"``.
     """
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     separator = "{"
     for name, value in members.items():
         head = f'{separator}"{name}":'
@@ -370,7 +371,7 @@ def text_bytes(dtype: np.dtype[Any], elements: int, form: str) -> int:
     return elements * _LONGEST.get(dtype, 8)
 
 
-def _written(array: Array, form: str) -> list[bytes]:
+def _written(array: Array, form: str) -> list[bytes | memoryview]:
     if form == "nested":
         if not array.size:
             raise refused(

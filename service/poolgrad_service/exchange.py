@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 import poolgrad
-from poolgrad.arrays import as_input, as_shape
+from poolgrad.arrays import as_input, as_shape, empty
 from poolgrad.errors import DtypeError, ParameterError, PoolgradError, ShapeError, show
 from poolgrad_service.parameters import from_text, to_scalar
 from poolgrad_service.tensors import as_bytes, of_bytes
@@ -220,7 +220,7 @@ class Body:
         self._begin = self._end = -(self._n_header or 0) % 64
         self._kept: Any = bytearray(self._begin)
         if length is not None:
-            self._kept = np.empty(self._begin + int(length), np.uint8).data
+            self._kept = empty(self._begin + int(length), np.dtype(np.uint8)).data
 
     def add(self, piece: bytes) -> None:
         """Take the next piece."""

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ctypes
 import mmap
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,11 @@ EXTENSION: Final = "poolgrad.intake"
 
 #: Bytes that are read before others have their turn.
 PIECE: Final = 256 * 1024
+
+#: Bytes that have to be there before the event loop is woken, as long as more than that are to
+#: come: each time takes it from what else there is to do, and a network brings a large body in
+#: hundreds of pieces.
+ENOUGH: Final = 128 * 1024
 
 #: Bytes of a buffer from which on NumPy asks for huge pages.
 HUGE: Final = 4 * 1024 * 1024
@@ -137,10 +143,22 @@ class Intake(asyncio.BufferedProtocol):
         self._found = PIECE if self._left >= HUGE else self._left
         self._count = count
         self._complete = complete
+        #: What `ENOUGH` is for the connection, as the system knows it.
+        self._enough = 1
         #: When the buffer is full. Once this is done, for better or worse, it is not written to:
         #: if that is so too early, because nobody waits any more, what still comes is dropped.
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wait_for_enough()
         self._hand_over(self)
+
+    def _wait_for_enough(self) -> None:
+        """Have the system tell of what has arrived only once it is enough."""
+        enough = ENOUGH if self._left > ENOUGH else 1
+        if enough != self._enough:
+            self._enough = enough
+            connection = self._transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):  # some tell of each byte
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, enough)
 
     def _hand_over(self, protocol: asyncio.BaseProtocol) -> None:
         """Let a protocol have what is read from here on."""
@@ -160,6 +178,7 @@ class Intake(asyncio.BufferedProtocol):
         """Take note of a piece."""
         self._left -= nbytes
         self._found -= nbytes
+        self._wait_for_enough()
         if not self.done.done():
             self._rest = self._rest[nbytes:]
             try:

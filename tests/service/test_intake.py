@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -10,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from poolgrad_service import intake
-from poolgrad_service.intake import AHEAD, HUGE, PIECE, Intake, Turns
+from poolgrad_service.intake import AHEAD, ENOUGH, HUGE, PIECE, Intake, Turns
 
 LOOPS = {"asyncio": asyncio.SelectorEventLoop}
 try:
@@ -103,6 +104,32 @@ def test_a_body_lies_where_it_should_and_what_follows_goes_on(loop):
     assert max(pieces) <= PIECE  # others have their turn in between
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="as Linux tells of what has arrived")
+def test_the_event_loop_is_woken_when_enough_has_arrived(loop):
+    pieces = []
+    body = bytes(range(250)) * 4_000
+
+    async def job(protocol, writer):
+        writer.write(body[: ENOUGH - 1])
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        assert not pieces
+        writer.write(body[ENOUGH - 1 : -1])
+        await writer.drain()
+        # Of the last bytes, each is told at once.
+        while sum(pieces) < len(body) - 1:
+            await asyncio.sleep(0.001)
+        assert not protocol.intake.done.done()
+        writer.write(body[-1:])
+        await protocol.intake.done
+        assert protocol.buffer == body
+        writer.write(b"!")
+        while protocol.seen != b"!!":
+            await asyncio.sleep(0.001)
+
+    run(loop, job, len(body), pieces.append)
+
+
 @pytest.mark.parametrize("size", [HUGE - 1, HUGE, HUGE + 1, HUGE + AHEAD + PIECE + 7])
 def test_memory_is_found_elsewhere_before_a_long_body_is_read(loop, size, monkeypatch):
     """The event loop, which would be deaf meanwhile, does not touch it first."""
@@ -154,7 +181,7 @@ def test_a_connection_may_be_lost_while_memory_is_found(loop, monkeypatch):
         errors = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
         try:
-            writer.write(b"a" * PIECE)
+            writer.write(b"a" * (PIECE + ENOUGH))
             while not finding.is_set():
                 await asyncio.sleep(0.001)
             protocol.transport.abort()
@@ -175,11 +202,11 @@ def test_who_counts_may_refuse_and_the_rest_is_dropped(loop):
         raise ValueError("enough")
 
     async def job(protocol, writer):
-        writer.write(b"a")
+        writer.write(b"a" * ENOUGH)
         with pytest.raises(ValueError, match="enough"):
             await protocol.intake.done
         before = bytes(protocol.buffer)
-        writer.write(b"b" * 999_999 + b"what follows")
+        writer.write(b"b" * (1_000_000 - ENOUGH) + b"what follows")
         while protocol.seen != b"!what follows":
             await asyncio.sleep(0.001)
         assert protocol.buffer == before
