@@ -65,6 +65,19 @@ cdef Free taken_out(int which) noexcept:
     return found
 
 
+cdef Py_ssize_t shrink(Py_ssize_t bytes_left, int blocks_left) noexcept:
+    """Give the blocks that were freed first back to the system; return how many bytes they had."""
+    cdef Py_ssize_t given = 0
+    cdef Free oldest
+    while True:
+        with cython.critical_section(lock):
+            if n_bytes <= bytes_left and n_free <= blocks_left:
+                return given
+            oldest = taken_out(0)
+        unmap_pages(oldest.at, oldest.size)
+        given += oldest.size
+
+
 cdef Free block_of(Py_ssize_t size) noexcept:
     """Return a block of at least so many bytes, or NULL: the kept one that fits best, or a new one.
 
@@ -82,6 +95,8 @@ cdef Free block_of(Py_ssize_t size) noexcept:
         if best >= 0:
             found = taken_out(best)
     if found.at == NULL:
+        # What is kept makes room, so that a program whose arrays change holds no more for it.
+        shrink(max(0, n_bytes - size), MOST)
         found.size = (size + PAGE - 1) // PAGE * PAGE
         at = map_pages(found.size + LARGE_PAGE)
         if at != NULL:
@@ -93,19 +108,6 @@ cdef Free block_of(Py_ssize_t size) noexcept:
             unmap_pages(found.at + found.size, LARGE_PAGE - before)
             want_large_pages(found.at, found.size)
     return found
-
-
-cdef Py_ssize_t shrink(Py_ssize_t bytes_left, int blocks_left) noexcept:
-    """Give the blocks that were freed first back to the system; return how many bytes they had."""
-    cdef Py_ssize_t given = 0
-    cdef Free oldest
-    while True:
-        with cython.critical_section(lock):
-            if n_bytes <= bytes_left and n_free <= blocks_left:
-                return given
-            oldest = taken_out(0)
-        unmap_pages(oldest.at, oldest.size)
-        given += oldest.size
 
 
 @cython.final
