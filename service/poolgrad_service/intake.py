@@ -29,7 +29,7 @@ Take = Callable[[memoryview, Callable[[int], None]], asyncio.Future[None]]
 EXTENSION: Final = "poolgrad.intake"
 
 #: Bytes that are read before others have their turn.
-PIECE: Final = 256 * 1024
+PIECE: Final = 512 * 1024
 
 #: Bytes that have to be there before the event loop is woken, as long as more than that are to
 #: come: each time takes it from what else there is to do, and a network brings a large body in

@@ -229,7 +229,7 @@ def test_long_replies_let_others_go_after_each_piece():
 
     asyncio.run(main())
     assert sum(sizes) == 1_000_001
-    assert max(sizes) <= 2**18
+    assert max(sizes) <= service.PIECE
     pieces = [n for n, size in zip(between, sizes, strict=True) if size]
     assert all(after > before for before, after in pairwise(pieces))
 
