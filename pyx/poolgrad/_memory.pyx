@@ -2,7 +2,7 @@
 
 The C library gives large memory back to the system as soon as it is free, as a rule from 32 MiB on.
 Who pools in a loop then has the system find, and clear, each page of each result anew: gradients
-of 51 MB took 1.6 times as long. In a virtual machine the host may have to find the page, too, while
+of 34 MB took 1.4 times as long. In a virtual machine the host may have to find the page, too, while
 nothing else there goes on. So a little of what was freed last is kept for arrays of about its size.
 """
 
