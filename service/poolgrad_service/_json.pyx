@@ -215,7 +215,7 @@ cdef enum:
     _ENVELOPE = 16 * 1024
     _LONGEST = 8 * 1024
     DIGITS = 1000  # characters that a number of the envelope may have
-    LONG_TEXT = 1 << 20  # above which a text is no bytes, whose memory the system has to find
+    LONG_TEXT = 2 << 20  # from which on `empty` has memory that is used again
     SLACK = 32  # bytes that `put` may write behind a text, and more
     BEFORE = 17  # bytes that `take_short` may read, before a number
     BEHIND = 17  # and from its first one on

@@ -36,7 +36,7 @@ PIECE: Final = 512 * 1024
 #: hundreds of pieces.
 ENOUGH: Final = 128 * 1024
 
-#: Bytes of a buffer from which on NumPy asks for huge pages.
+#: Bytes of a buffer from which on another thread finds its memory.
 HUGE: Final = 4 * 1024 * 1024
 
 #: Bytes whose memory is found at a time: that of one such page, as a rule.
