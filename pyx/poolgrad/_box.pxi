@@ -1,5 +1,7 @@
 # The primitive: boxes of vectors, each reduced to one vector.
 
+from libc.string cimport memcpy
+
 cdef inline void fold(
     Kind kind, Care care, vec v, mask place, vec *best, mask *kept
 ) noexcept nogil:
@@ -340,16 +342,23 @@ cdef inline void every_other_as(
     Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
     const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y, bits *places
 ) noexcept nogil:
-    """As `apart`, of windows two elements apart; the counts are the box's, to be constants."""
+    """As `apart`, of windows two elements apart; the counts are the box's, to be constants.
+
+    A row shorter than a vector reaches into the next one, which is made after it; the last one is
+    made with the end of the one before, and copied.
+    """
     cdef Py_ssize_t r, i = 0, d, h, w, place
     cdef vec best, one, two, sums, looked = splat(0)
     cdef mask kept
     cdef const real *row
+    cdef real[64] last  # a vector, of as many elements at most
+    cdef bits[64] last_places
     for r in range(run.rows):
         i = 0
         while i < n:
             # The last vector may overlap the one before, and make some elements twice.
-            i = min(i, n - LANES)
+            if n >= LANES or r == run.rows - 1:
+                i = min(i, n - LANES)
             best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
             sums = splat(0)
             kept = splat_bits(<bits>b.place)
@@ -375,6 +384,13 @@ cdef inline void every_other_as(
                         w += 2
             if care == WATCH:
                 looked = looked + sums
+            if i < 0:
+                store(last, in_order(best))
+                memcpy(y, last - i, n * sizeof(real))
+                if kind == ARGMAX:
+                    store_bits(last_places, <mask>in_order(<vec>kept))
+                    memcpy(places, last_places - i, n * sizeof(bits))
+                break
             store(y + i, in_order(best))
             if kind == ARGMAX:
                 store_bits(places + i, <mask>in_order(<vec>kept))
@@ -384,6 +400,41 @@ cdef inline void every_other_as(
         x += run.x_step
         y += run.y_step
         places += run.places_step
+    if care == WATCH:
+        store(b.seen, load(b.seen) + looked)
+
+
+cdef inline vec halved(vec one, vec two) noexcept nogil:
+    """Return the larger of each two neighbours among two vectors' elements, the first of equals."""
+    return in_order(maximum(odds(one, two), evens(one, two)))
+
+
+cdef inline void every_four_as(
+    Care care, const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y
+) noexcept nogil:
+    """As `apart`: the largest of four in a row, and of those below, of windows side by side."""
+    cdef Py_ssize_t r, i, d, h
+    cdef vec best, one, two, three, four, looked = splat(0)
+    cdef const real *row
+    for r in range(run.rows):
+        i = 0
+        while i < n:
+            # The last vector may overlap the one before, and make some elements twice.
+            i = min(i, n - LANES)
+            best = splat(blank(MAX))
+            for d in range(b.count[0]):
+                for h in range(b.count[1]):
+                    row = x + 4 * i + d * b.pitch[0] + h * b.pitch[1]
+                    fetch_ahead(b.count[1], x + d * b.pitch[0], b, 4, i, h)
+                    one, two = load(row), load(row + LANES)
+                    three, four = load(row + 2 * LANES), load(row + 3 * LANES)
+                    best = maximum(halved(halved(one, two), halved(three, four)), best)
+                    if care == WATCH:
+                        looked = looked + ((one + two) + (three + four))
+            store(y + i, best)
+            i += LANES
+        x += run.x_step
+        y += run.y_step
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
 
@@ -441,7 +492,9 @@ cdef inline void apart_as(
     Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
     const Run *run, real *y, bits *places
 ) noexcept nogil:
-    if hop > 2 and b.count[2] == 4:
+    if kind == MAX and care != EXACT and hop == b.count[2] == 4:
+        every_four_as(care, x, b, n, run, y)
+    elif hop > 2 and b.count[2] == 4:
         every_few_as(kind, care, 4, x, b, hop, n, run, y, places)
     elif hop > 2 and b.count[2] == 3:
         every_few_as(kind, care, 3, x, b, hop, n, run, y, places)
@@ -463,7 +516,7 @@ cdef void apart(
     Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
     const Run *run, real *y, bits *places
 ) noexcept nogil:
-    """As `box`, of rows of n windows of neighbouring taps, `hop` elements apart: LANES or more."""
+    """As `box`, of rows of n windows of neighbouring taps, `hop` elements apart: `enough`."""
     if kind == SUM:
         apart_as(SUM, QUICK, x, b, hop, n, run, y, places)
     elif kind == MAX:

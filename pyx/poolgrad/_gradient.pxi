@@ -293,6 +293,8 @@ cdef bint share_none(const Py_ssize_t *forward, Py_ssize_t channels) noexcept no
     """Whether windows share no cell, and lie side by side in a row; of one channel, in pairs."""
     cdef const Py_ssize_t *taps = NULL
     cdef int axis
+    cdef bint covered = True
+    cdef Py_ssize_t high = (forward + forward[AXES + AXIS_FIELDS + TAPS_AT])[WINDOWS]
     for axis in range(3):
         taps = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
         if not (
@@ -301,8 +303,11 @@ cdef bint share_none(const Py_ssize_t *forward, Py_ssize_t channels) noexcept no
             and (taps[WINDOWS] - 1) * taps[ADVANCE] + taps[TAPS] <= taps[SIZE]
         ):
             return False
+        covered = covered and taps[WINDOWS] * taps[TAPS] == taps[SIZE]
     return taps[TAPS] == taps[ADVANCE] and (
-        channels > 1 or taps[TAPS] == 2 and taps[WINDOWS] >= LANES
+        channels > 1 or taps[TAPS] == 2 and (
+            taps[WINDOWS] >= LANES or covered and high > 1 and 2 * taps[WINDOWS] >= LANES
+        )
     )
 
 
@@ -315,20 +320,31 @@ cdef inline mask widen(const index *x) noexcept nogil:
 
 
 cdef inline void route_row_of_pairs(
-    const real *dy, const index *argmax, Py_ssize_t n, Py_ssize_t place, real *dx
+    const real *dy, const index *argmax, Py_ssize_t n, Py_ssize_t place, bint more, real *dx
 ) noexcept nogil:
-    """Write the row of dx that has tap `place` of each of n windows, and the next one."""
+    """Write the row of dx that has tap `place` of each of n windows, and the next one.
+
+    A row shorter than a vector reaches into the next one, which is written after it; if there is
+    none, it is made with the end of the one before, and copied.
+    """
     cdef Py_ssize_t i = 0
     cdef vec v, one, two
+    cdef real[128] both  # two vectors, of up to 64 elements
     cdef mask which, even = splat_bits(<bits>place), odd = splat_bits(<bits>(place + 1))
     while i < n:
         # The last vector may overlap the one before.
-        i = min(i, n - LANES)
+        if n >= LANES or not more:
+            i = min(i, n - LANES)
         v = load(dy + i)
         which = widen(argmax + i)
         # 0 is added, here too: then no -0.0 is left.
         one = splat(0) + where(equal_bits(which, even), v)
         two = splat(0) + where(equal_bits(which, odd), v)
+        if i < 0:
+            store(both, first_in_turn(one, two))
+            store(both + LANES, second_in_turn(one, two))
+            memcpy(dx, both - 2 * i, 2 * n * sizeof(real))
+            return
         store(dx + 2 * i, first_in_turn(one, two))
         store(dx + 2 * i + LANES, second_in_turn(one, two))
         i += LANES
@@ -386,8 +402,8 @@ cdef inline void route_apart_as(
         deep[WINDOWS] * deep[TAPS] == deep[SIZE] and high[WINDOWS] * high[TAPS] == high[SIZE]
         and n * wide[TAPS] == wide[SIZE]
     )
-    # A vector that reaches behind a row must end in the next one.
-    cdef bint long_enough = covered and n * channels >= LANES
+    # A vector that reaches behind a row must end in the next one; of one channel, it is of pairs.
+    cdef bint long_enough = covered and (n * channels >= LANES or channels == 1)
     if not covered:
         memset(dx, 0, deep[SIZE] * high[SIZE] * length * sizeof(real))
     for d in range(deep[WINDOWS]):
@@ -399,7 +415,7 @@ cdef inline void route_apart_as(
                 # Row after row: memory that is written in order is written sooner.
                 for row in range(rows):
                     if channels == 1:
-                        route_row_of_pairs(dy, argmax, n, place, to)
+                        route_row_of_pairs(dy, argmax, n, place, more, to)
                     else:
                         route_row(dy, argmax, n, channels, across, place, more, to)
                     place += across
