@@ -437,6 +437,7 @@ cdef bint reduce_plane(
     cdef Py_ssize_t out = tile.high[2] - tile.low[2], columns, d, h, i, at, pitch
     cdef Py_ssize_t many = space.high[1] - space.low[1]
     cdef bint copied = program[ADJOINT] or program[PADDED] and not exact, checked, watched
+    cdef bint empty = space.empty[0] or space.empty[1] or space.empty[2]
     cdef const Window *over
     cdef const Window *along
     cdef const real *row
@@ -581,6 +582,8 @@ cdef bint reduce_plane(
                       to, to_pitch, places, &run)
             if program[PAST] and to == made:
                 write_past(made, out * target.cell, target.y + at)
+            if kind != ARGMAX and not empty and (space.divided or not program[MEAN]):
+                continue  # they are finished
             for i in range(run.rows):
                 finish(kind, program, places + i * run.places_step, tile, target, plane, d, h + i,
                        space, argmax)

@@ -65,7 +65,9 @@ cdef extern from *:
     INLINE mask numbers(vec v) { return (mask)(v == v); }
     INLINE mask above(vec v, vec least) { return (mask)(v > least); }
     INLINE int all_set(mask m) {
-    #if AVX2
+    #if AVX512
+        return _mm512_movepi8_mask((__m512i)m) == ~(__mmask64)0;
+    #elif AVX2
         return _mm256_movemask_epi8((__m256i)m) == -1;
     #elif SSE2
         return _mm_movemask_epi8((__m128i)m) == 0xFFFF;
