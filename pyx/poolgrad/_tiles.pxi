@@ -237,6 +237,8 @@ cdef inline void add_cells_up(
         while n * <Py_ssize_t>sizeof(real) >= FAR and done + 2 * LANES <= n:
             for k in range(4):
                 cell, to = x + (c + k) * channels + done, sums + k * n + done
+                poolgrad_prefetch(cell + 4 * channels)  # what comes next is not next in memory
+                poolgrad_prefetch(cell + 4 * channels + LANES)
                 store(to, load(to) + load(cell))
                 store(to + LANES, load(to + LANES) + load(cell + LANES))
             done += 2 * LANES
