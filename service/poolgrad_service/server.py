@@ -32,6 +32,7 @@ from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
 from poolgrad_service.admission import step_back
+from poolgrad_service.answers import SMALL
 from poolgrad_service.app import HEADERS
 from poolgrad_service.errors import PROBLEM_TYPE, Problem, title
 from poolgrad_service.intake import EXTENSION, Intake, Turns
@@ -94,6 +95,52 @@ class Server(uvicorn.Server):
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+
+class _Joined:
+    """A connection as a reply sees it: a short body goes out with its head, in one packet.
+
+    To hand each of the two to the system takes as long as it does to read a small request.
+
+    Parameters
+    ----------
+    transport : asyncio.Transport
+        The connection.
+    cycle : uvicorn's RequestResponseCycle
+        The request and its reply, whose head is the first that is written once it has started.
+    """
+
+    __slots__ = ("_cycle", "_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, cycle: Any) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._head: bytes | None = None
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write what comes next; the head waits for what is behind it."""
+        if self._cycle is not None and self._cycle.response_started:
+            self._cycle = None
+            self._head = bytes(data)
+            return
+        if self._head is not None:
+            if len(data) <= SMALL:
+                data = self._head + data
+            else:
+                self._transport.write(self._head)
+            self._head = None
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection once all is written."""
+        if self._head is not None:
+            self._transport.write(self._head)
+            self._head = None
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Return whether it is closed, or soon will be."""
+        return self._transport.is_closing()
 
 
 def _protocol(settings: Settings) -> Any:
@@ -178,6 +225,9 @@ def _protocol(settings: Settings) -> Any:
             take: Any = self._take
             self.scope["extensions"] = {EXTENSION: take}
             super().on_headers_complete()
+            if self.parser.get_method() != b"HEAD":  # to which nothing follows the head
+                joined: Any = _Joined(self.transport, self.cycle)
+                self.cycle.transport = joined
 
         def _take(self, buffer: memoryview, count: Callable[[int], None]) -> asyncio.Future[None]:
             self.flow.resume_reading()
