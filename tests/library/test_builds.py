@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,32 @@ def test_builds_agree_on_every_path(build, dtype, layout, channels, kernel_size,
         batch=1,
     )
     check(case, build, 2)
+
+
+@pytest.mark.parametrize("build", RUNNABLE, ids=NAMES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("kernel_size", "stride"), [((2, 2), (2, 2)), ((3, 3), (2, 2)), ((2, 4), (2, 4))]
+)
+def test_builds_agree_on_rows_of_about_a_vector(build, dtype, rows, kernel_size, stride):
+    for windows, values in product(range(1, 18), ("ties", "rare")):
+        case = builds.Case(
+            cells=tuple(
+                (n - 1) * step + taps
+                for n, step, taps in zip((rows, windows), stride, kernel_size, strict=True)
+            ),
+            channels=2,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=(0, 0),
+            dilation=(1, 1),
+            output_size=(1, 1),
+            dtype=dtype,
+            layout="channels_first",
+            values=values,
+        )
+        check(case, build, 2)
 
 
 @pytest.mark.slow
