@@ -28,6 +28,7 @@ help: ## List the targets.
 # One stamp an extra: whatever changes what is built or needed makes it anew.
 .venv/%.stamp: $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Building, and installing what it needs: the first time, this takes some minutes."
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@
 
