@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
 class _Joined:
     """A connection as a reply sees it: a short body goes out with its head, in one packet.
 
-    To hand each of the two to the system takes as long as it does to read a small request.
+    Each of the two would be a call of the system, of which a small request has no other but one.
 
     Parameters
     ----------
