@@ -134,8 +134,7 @@ class _Joined:
     def close(self) -> None:
         """Close the connection once all is written."""
         if self._head is not None:
-            self._transport.write(self._head)
-            self._head = None
+            self.write(b"")
         self._transport.close()
 
     def is_closing(self) -> bool:
