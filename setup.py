@@ -132,11 +132,12 @@ setup(
     + [
         # For std::from_chars and std::to_chars.
         Extension(
-            "poolgrad_service._json",
-            ["service/poolgrad_service/_json.pyx"],
+            f"poolgrad_service.{name}",
+            [f"service/poolgrad_service/{name}.pyx"],
             define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
             language="c++",
         )
+        for name in ("_json", *(f"_numbers_{isa}" for isa in ISA_FLAGS))
     ]
     + [Extension(SHARED, [f"pyx/{SHARED.replace('.', '/')}.c"])],
     cmdclass={"build_ext": BuildExt},
