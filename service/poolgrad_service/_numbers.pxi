@@ -37,17 +37,8 @@ cdef extern from *:
 
     /* A bit for each of 64 characters, the first one's lowest: which are such. */
     struct Seen { uint64_t digits, zeros, points, minus, commas, opened, closed, spaces; };
-    static inline uint64_t general(uint64_t bits) {
-        __asm__("" : "+r"(bits));  /* or GCC would go on in mask registers, which are slow */
-        return bits;
-    }
     static inline Seen look(const char *at) {
-    #if defined(__AVX512BW__)
-        const __m512i block = _mm512_loadu_si512(at);
-    #define ARE(c) general(_mm512_cmpeq_epi8_mask(block, _mm512_set1_epi8(c)))
-        const uint64_t digits = general(_mm512_cmplt_epu8_mask(
-            _mm512_sub_epi8(block, _mm512_set1_epi8('0')), _mm512_set1_epi8(10)));
-    #else
+        /* Of AVX-512, whose comparisons have such bits, it takes as long to fetch them. */
         const __m256i low = _mm256_loadu_si256((const __m256i *)at);
         const __m256i high = _mm256_loadu_si256((const __m256i *)(at + 32));
     #define BITS_OF(low, high) ((uint32_t)_mm256_movemask_epi8(low)                      \
@@ -57,7 +48,6 @@ cdef extern from *:
         const __m256i shift = _mm256_set1_epi8(128 - '9' - 1), least = _mm256_set1_epi8(127 - 10);
         const uint64_t digits = BITS_OF(_mm256_cmpgt_epi8(_mm256_add_epi8(low, shift), least),
                                         _mm256_cmpgt_epi8(_mm256_add_epi8(high, shift), least));
-    #endif
         return Seen{digits, ARE('0'), ARE('.'), ARE('-'), ARE(','), ARE('['), ARE(']'), ARE(' ')};
     }
 
@@ -90,37 +80,42 @@ cdef extern from *:
             const uint64_t with_end = fourth ^ (fourth - 1), four = with_end >> 1;
             const uint64_t starts = number & ~(number << 1);
             const uint64_t first = starts + (starts & seen.minus);  /* digits */
-            /* Between two numbers: a comma, that is the end of a list and followed by the next one
-               or neither; what it is followed by is at the place behind it, or a space. */
-            const uint64_t turns = seen.commas & seen.closed << 1;
-            const uint64_t spaced = seen.spaces & seen.commas << 1;
-            const uint64_t next = (seen.commas << 1 & ~seen.spaces) | spaced << 1;
-            const uint64_t next_list = (turns << 1 & ~seen.spaces) | (seen.spaces & turns << 1) << 1;
-            const uint64_t bad =
+            uint64_t bad =
                 (seen.minus & ~starts) | (first & ~seen.digits)
                 | (seen.points & ~(seen.digits << 1)) | (seen.points & ~(seen.digits >> 1))
-                | ((first & seen.zeros) << 1 & seen.digits)
-                | (seen.spaces & ~spaced)
-                | (seen.closed & ~behind) | (seen.closed << 1 & ~seen.commas)
-                | (seen.commas & ~(behind | seen.closed << 1))
-                | (seen.opened ^ next_list) | (next & ~next_list & ~number)
-                | (seen.opened << 1 & ~number);
-            /* Behind the last one, an exponent may be. */
-            const uint64_t others =
-                ~(number | seen.commas | seen.opened | seen.closed | seen.spaces);
-            if ((bad & four) | (others & with_end)) break;
-            /* Lists that end here: one has the numbers that end before that, of which the one before
-               this window is the first. */
+                | ((first & seen.zeros) << 1 & seen.digits);
+            uint64_t others = ~(number | seen.commas);
             ptrdiff_t before = 0, listed = *in_list, ended = 0;
-            uint64_t closed = seen.closed & four;
-            while (closed) {
-                const uint64_t so_far = closed ^ (closed - 1);
-                const ptrdiff_t there = __builtin_popcountll((ends | 1) & so_far);
-                if (listed + there - before != size) break;
-                listed = 0, before = there, ended += 1;
-                closed &= closed - 1;
+            if (!(others & with_end)) {
+                bad |= seen.commas & ~behind;
+            } else {
+                /* Between two numbers: a comma, that is the end of a list and followed by the next
+                   one or neither; what it is followed by is at the place behind it, or a space. */
+                const uint64_t turns = seen.commas & seen.closed << 1;
+                const uint64_t spaced = seen.spaces & seen.commas << 1;
+                const uint64_t next = (seen.commas << 1 & ~seen.spaces) | spaced << 1;
+                const uint64_t next_list = (turns << 1 & ~seen.spaces) | (spaced & turns << 1) << 1;
+                bad |=
+                    (seen.spaces & ~spaced)
+                    | (seen.closed & ~behind) | (seen.closed << 1 & ~seen.commas)
+                    | (seen.commas & ~(behind | seen.closed << 1))
+                    | (seen.opened ^ next_list) | (next & ~next_list & ~number)
+                    | (seen.opened << 1 & ~number);
+                others &= ~(seen.opened | seen.closed | seen.spaces);
+                /* Lists that end here: one has the numbers that end before that, of which the one
+                   before this window is the first. */
+                uint64_t closed = seen.closed & four;
+                while (closed) {
+                    const uint64_t so_far = closed ^ (closed - 1);
+                    const ptrdiff_t there = __builtin_popcountll((ends | 1) & so_far);
+                    if (listed + there - before != size) break;
+                    listed = 0, before = there, ended += 1;
+                    closed &= closed - 1;
+                }
+                if (closed) break;
             }
-            if (closed) break;
+            /* Behind the last one, an exponent may be. */
+            if ((bad & four) | (others & with_end)) break;
             uint64_t points = seen.points;
             unsigned wrong = 0, at = 0;
             _Pragma("GCC unroll 4")
