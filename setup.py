@@ -112,7 +112,7 @@ class BuildExt(build_ext):
             isa = extension.name.rpartition("_")[2]
             extension.extra_compile_args = FLAGS + ISA_FLAGS.get(isa, [])
             if "._numbers_avx" in extension.name:
-                # They look at bits one by one; every CPU with AVX2 has these, and `_cpu` sees to it.
+                # They look at bits one by one. Every CPU with AVX2 has these; `_cpu` sees to it.
                 extension.extra_compile_args += ["-mbmi", "-mbmi2", "-mlzcnt"]
             extension.extra_link_args = list(SANITIZE) if DEBUG else []
             if extension.language == "c++":

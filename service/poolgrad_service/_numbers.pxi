@@ -71,7 +71,7 @@ cdef extern from *:
         for (; end - stop > WINDOW + 32 && room >= 4; room -= 4) {
             const Seen seen = look(stop);
             const uint64_t number = seen.digits | seen.points | seen.minus;
-            const uint64_t behind = number << 1 | 1;  /* whatever is behind one, and where it is none */
+            const uint64_t behind = number << 1 | 1;
             uint64_t ends = ~number & number << 1;
             uint64_t fourth = ends & (ends - 1);
             fourth &= fourth - 1;
@@ -282,6 +282,7 @@ cdef extern from *:
 
 cdef enum:
     TURNS = 4  # without `take_fours` where it read nothing, until it is tried again
+    MOST_TURNS = 64  # where it reads nothing each time
 
 cdef struct Found:
     # The first fault, its text, and the place of the value or the list among the lists.
@@ -394,7 +395,7 @@ cdef void fill(
     """
     cdef Py_ssize_t depth = 0, rank = 0, i
     cdef Py_ssize_t[DEPTH] counts
-    cdef Py_ssize_t n, gap, lists = 0, turns = 0
+    cdef Py_ssize_t n, gap, lists = 0, turns = 0, wait = TURNS
     cdef number value = 0, value_there = 0
     cdef double special = 0
     cdef const char *stop
@@ -454,7 +455,10 @@ cdef void fill(
                             if room <= 1:
                                 break
                             if n == 0:
-                                turns = TURNS
+                                turns = wait
+                                wait = min(2 * wait, MOST_TURNS)
+                            else:
+                                wait = TURNS
                         turns -= turns > 0
                     if joins(stop, gap):
                         to[0] = value

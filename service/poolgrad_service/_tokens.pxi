@@ -425,5 +425,3 @@ cdef const char *take_word(
         return at + 5
     fault[0] = BROKEN_VALUE
     return at
-
-
