@@ -5,7 +5,9 @@ cdef extern from *:
     #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
     static int poolgrad_has(int avx512) {
         __builtin_cpu_init();
-        if (!avx512) return __builtin_cpu_supports("avx2") != 0;
+        if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi")
+            || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("lzcnt")) return 0;
+        if (!avx512) return 1;
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
             && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     }

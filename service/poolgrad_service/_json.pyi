@@ -6,11 +6,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from poolgrad.dispatch import Build
+
 #: Bytes that the text outside of spans may have.
 ENVELOPE: int
 
 #: Characters that one number may have.
 LONGEST: int
+
+#: What reads and writes numbers of a dtype, and how many characters each takes at most.
+KINDS: dict[np.dtype[Any], tuple[Any, Any, int]]
 
 class Span:
     """A list or a string that a text has, found but not read."""
@@ -35,6 +40,7 @@ class Span:
         self, name: str, dtype: npt.DTypeLike, *, tokens: bool = False
     ) -> npt.NDArray[Any]: ...
 
+def kinds_of(build: Build) -> dict[np.dtype[Any], tuple[Any, Any, int]]: ...
 def escape(name: str) -> str: ...
 def scan(
     text: bytes | bytearray | memoryview, spans: Collection[str], *, max_depth: int

@@ -17,12 +17,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import exact
+from poolgrad import dispatch
 from poolgrad_service import _json
 from poolgrad_service.errors import Problem
 
 FLOATS = ("float32", "float64")
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 CORPUS = sorted((Path(__file__).parents[1] / "fuzz" / "corpus").iterdir())
+
+
+@pytest.fixture(params=dispatch.runnable(), ids=lambda it: it.name, autouse=True, scope="module")
+def build(request):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_json, "KINDS", _json.kinds_of(request.param))
+        yield request.param
 
 
 def read(text, dtype, **options):

@@ -1,0 +1,3 @@
+# Numbers in JSON, with AVX2.
+include "_tokens.pxi"
+include "_numbers.pxi"

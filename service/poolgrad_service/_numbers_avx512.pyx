@@ -1,0 +1,3 @@
+# Numbers in JSON, with AVX-512.
+include "_tokens.pxi"
+include "_numbers.pxi"

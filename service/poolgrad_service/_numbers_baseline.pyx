@@ -1,0 +1,3 @@
+# Numbers in JSON, on any CPU.
+include "_tokens.pxi"
+include "_numbers.pxi"
