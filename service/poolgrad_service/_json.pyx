@@ -48,6 +48,9 @@ cdef extern from "Python.h":
 #: Bytes that the text outside of spans may have.
 ENVELOPE = _ENVELOPE
 
+cdef enum:
+    EXACT = 15  # characters up to which a float64 is the very integer that is written
+
 #: Characters that one number may have. The longest exact float64 takes 1078.
 LONGEST = _LONGEST
 
@@ -255,6 +258,13 @@ def bare(text):
 # ------------------------------------------------------------------------------------ envelope
 
 
+cdef inline bint is_integer(const char *at, const char *stop) noexcept nogil:
+    """Return whether a number has neither point nor exponent."""
+    while at < stop and (is_digit(at[0]) or at[0] == c'-'):
+        at += 1
+    return at == stop
+
+
 cdef class Scanner:
     """One walk over the envelope of a text.
 
@@ -333,6 +343,9 @@ cdef class Scanner:
             stop = take(self.at, self.end, &number, &fault)
         else:
             stop = take_word(self.at, self.end, False, &number, &fault)
+        if not fault and stop - self.at <= EXACT and is_integer(self.at, stop):
+            self.at = stop
+            return <long long> number
         text = PyUnicode_DecodeLatin1(self.at, stop - self.at, NULL)
         if fault > BARE:
             self.at = stop
@@ -525,7 +538,7 @@ def write(array):
         n_lists += elements
         elements *= size
     bound = elements * width + 3 * n_lists + SLACK
-    return writer(np.ascontiguousarray(array).reshape(-1), shape, bound)
+    return writer(array.ravel(), shape, bound)
 
 
 # -------------------------------------------------------------------------------------- dtypes

@@ -22,19 +22,16 @@ import poolgrad
 from poolgrad_service import docs, v2_routes
 from poolgrad_service.admission import Work
 from poolgrad_service.errors import TABLE, problem_response
-from poolgrad_service.routes import calls, document, endpoint, router
-from poolgrad_service.service import Endpoint, Service
+from poolgrad_service.routes import calls, document, post, router
+from poolgrad_service.service import Post, Service, headers_of
 from poolgrad_service.settings import Settings, SettingsError, load
 
-__all__ = ["HEADERS", "create_app"]
+__all__ = ["HEADERS", "Application", "create_app"]
 
 logger = logging.getLogger("poolgrad_service")
 
 #: Request ids that are taken over; others would let a client write into the log.
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-
-#: The values of the Content-Length of a request without a body.
-_NONE: Final = [b"0"]
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 #: Seconds for which the rest of a refused body is read and thrown away.
 LINGER: Final = 2.0
@@ -57,6 +54,18 @@ An array is a nested list, or an object with `shape`, `dtype` and either flat `d
 
 Every error is an `application/problem+json` document. Other routes answer 404, other methods 405.
 """
+
+
+def _note(scope: Scope) -> tuple[str, dict[bytes, str]]:
+    """Note a request's id, and its headers by name, in its scope, and return them."""
+    names: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        text = value.decode("latin-1")
+        names[name] = f"{names[name]},{text}" if name in names else text
+    given = names.get(b"x-request-id", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    scope["state"] = {**scope.get("state", {}), "request_id": request_id, "headers": names}
+    return request_id, names
 
 
 class Frame:
@@ -88,18 +97,12 @@ class Frame:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        names: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            names.setdefault(name, []).append(value)
-        given = names.get(b"x-request-id", [])
-        known = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
-        request_id = given[0].decode() if known else f"{random.getrandbits(128):032x}"
         head = scope["method"] == "HEAD"
         if head:
             scope = {**scope, "method": "GET"}
         scope["root_path"] = self.root_path or scope.get("root_path", "")
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id, "headers": names}
-        unread = b"transfer-encoding" in names or names.get(b"content-length", _NONE) != _NONE
+        request_id, names = _note(scope)
+        unread = b"transfer-encoding" in names or names.get(b"content-length", "0") != "0"
         started = False
 
         async def receiving() -> Message:
@@ -147,35 +150,54 @@ class Frame:
 _KNOWN: Final[tuple[type[Exception], ...]] = tuple(TABLE)
 
 
-class _App(FastAPI):
+class Application(FastAPI):
     """An application whose poolings go past FastAPI, which takes as long as a small one itself.
 
     FastAPI has their routes too, for its document, for other methods, and under a proxy's path.
     """
 
-    def answer_directly(self, endpoints: Mapping[str, Endpoint]) -> None:
-        """Take the endpoints of POSTs, by path."""
+    def answer_directly(self, posts: Mapping[str, Post]) -> None:
+        """Take what answers POSTs, by path."""
 
         async def direct(scope: Scope, receive: Receive, send: Send) -> None:
             request = Request(scope, receive, send)
             try:
-                response = await endpoints[scope["path"]](request)
+                response = await posts[scope["path"]].respond(request)
             except _KNOWN as error:
                 response = problem_response(request, error)
                 # Its frames refer back to it in a circle, and hold the body.
                 error.__traceback__ = None
             await response(scope, receive, send)
 
-        self._paths = endpoints.keys()
+        self._posts = posts
         self._direct = Frame(direct, self.state.service.settings.root_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._paths:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._posts:
             scope["app"] = self
             await self._direct(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    def at_once(
+        self, scope: Scope, body: memoryview
+    ) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
+        """Return the headers and the body of the reply to a POST, if that is done in no time.
+
+        A server that has a short body already can save what a task and ASGI take, which is more
+        than such a reply itself. All others are answered by a call, the usual way.
+        """
+        post = self._posts.get(scope["path"])
+        if post is None:
+            return None
+        scope["app"] = self
+        request_id, _ = _note(scope)
+        reply = post.at_once(Request(scope), body)
+        if reply is None:
+            return None
+        headers = [*headers_of(reply), (b"x-request-id", request_id.encode()), *HEADERS]
+        return headers, b"".join(reply.parts)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -202,7 +224,7 @@ async def _openapi(request: Request) -> Response:
     return JSONResponse(document(request.app))
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None) -> Application:
     """Return the service as an ASGI application.
 
     Parameters
@@ -212,8 +234,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     Returns
     -------
-    FastAPI
-        The application. It starts no thread before its lifespan begins.
+    Application
+        The application, which is FastAPI's. It starts no thread before its lifespan begins.
 
     Raises
     ------
@@ -232,7 +254,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         except SettingsError as error:
             print(f"poolgrad: {error}", file=sys.stderr)
             raise SystemExit(2) from None
-    app = _App(
+    app = Application(
         title="Poolgrad",
         version=poolgrad.__version__,
         description=_DESCRIPTION,
@@ -255,6 +277,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for kind in TABLE:
         app.add_exception_handler(kind, _refuse)
     app.add_middleware(Frame, root_path=settings.root_path)
-    v1 = {call.path: endpoint(call) for call in calls()}
-    app.answer_directly(v1 | v2_routes.endpoints(app.state.models.values()))
+    v1 = {call.path: post(call) for call in calls()}
+    app.answer_directly(v1 | v2_routes.posts(app.state.models.values()))
     return app

@@ -245,7 +245,7 @@ class _Reader:
 
 def is_shape(value: object) -> bool:
     """Return whether a value is a list of integers of at least 0."""
-    return isinstance(value, list) and {*map(type, value)} <= {int} and min(value, default=0) >= 0
+    return isinstance(value, list) and not [n for n in value if type(n) is not int or n < 0]
 
 
 def _from_base64(name: str, span: Span, dtype: np.dtype[Any], size: int) -> Array:

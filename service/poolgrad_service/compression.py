@@ -72,7 +72,7 @@ def wanted(accept: str) -> str | None:
     HTTP libraries list all codings that they know with every request. Floats shrink little, and
     more slowly than a network takes them, so only who lists one coding alone is given it.
     """
-    if not accept:
+    if accept in ("", "identity"):
         return None
     listed = []
     for item in accept.lower().split(","):

@@ -15,14 +15,14 @@ from starlette.responses import JSONResponse, Response
 import poolgrad
 from poolgrad import dispatch
 from poolgrad_service import npy, schemas
-from poolgrad_service.answers import answer
+from poolgrad_service.answers import Wire, answer
 from poolgrad_service.errors import Problem, title
 from poolgrad_service.schemas import Call
-from poolgrad_service.service import Endpoint, check_accept, check_ready, header, respond
+from poolgrad_service.service import Post, check_accept, check_ready, header
 from poolgrad_service.settings import Settings
 from poolgrad_service.v1 import V1
 
-__all__ = ["calls", "document", "endpoint", "router"]
+__all__ = ["calls", "document", "post", "router"]
 
 MEDIA_TYPE: Final = "application/json"
 
@@ -160,7 +160,7 @@ def router() -> APIRouter:
             more = {"parameters": call.query_parameters()}
         routes.add_api_route(
             call.path,
-            endpoint(call),
+            post(call).respond,
             methods=["POST"],
             operation_id=f"{call.operation.name}_{call.action}",
             summary=schemas.ACTIONS[call.action],
@@ -195,13 +195,13 @@ def router() -> APIRouter:
     return routes
 
 
-def endpoint(call: Call) -> Endpoint:
+def post(call: Call) -> Post:
     """Return what answers a call's POSTs."""
     # An npy is one array, so it can be all of a body where one array is all that is needed.
     given = [MEDIA_TYPE, npy.MEDIA_TYPE][: 1 + call.takes_npy]
     wanted = [MEDIA_TYPE] if call.action == "plan" else [MEDIA_TYPE, npy.MEDIA_TYPE]
 
-    async def answered(request: Request) -> Response:
+    def judge(request: Request) -> tuple[Wire, int]:
         kind = _content_type(request, given)
         # Without a preference, a reply is of the body's own type.
         offers = wanted if kind == MEDIA_TYPE else wanted[::-1]
@@ -211,9 +211,9 @@ def endpoint(call: Call) -> Endpoint:
             check_accept(request, *offers),
             request.scope["query_string"].decode("latin-1"),
         )
-        return await respond(request, call, wire)
+        return wire, 0
 
-    return answered
+    return Post(call, judge)
 
 
 def _content_type(request: Request, known: list[str]) -> str:

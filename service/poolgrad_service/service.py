@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,17 +25,14 @@ from poolgrad_service.settings import Settings
 
 __all__ = [
     "Counts",
-    "Endpoint",
+    "Post",
     "Service",
     "check_accept",
     "check_ready",
     "header",
+    "headers_of",
     "negotiate",
-    "respond",
 ]
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
 
 #: Bytes that are only moved, and element steps, up to which the same holds: a fraction of a
 #: millisecond.
@@ -107,20 +104,56 @@ class Service:
         return self.counts[call.path]
 
 
-async def respond(request: Request, call: Call, wire: Wire, aligned: int = 0) -> Response:
-    """Answer one POST.
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What answers the POSTs to one path.
 
     Parameters
     ----------
-    request : Request
-        The request; its headers have been judged as far as they concern the wire.
     call : Call
         What is asked.
-    wire : Wire
-        How it is written.
-    aligned : int
-        The byte of the body at which arrays begin.
+    judge : callable
+        Returns how a request is written, by its headers and its query, and the byte of its body at
+        which arrays begin; or raises the problem of one that is not taken.
     """
+
+    call: Call
+    judge: Callable[[Request], tuple[Wire, int]]
+
+    async def respond(self, request: Request) -> Response:
+        """Answer a request."""
+        wire, aligned = self.judge(request)
+        return await _respond(request, self.call, wire, aligned)
+
+    def at_once(self, request: Request, body: memoryview) -> answers.Reply | None:
+        """Return the reply to a short body, if there is one and it takes as little as to say no.
+
+        What is refused, or asks for more, is left to `respond`, which goes over it again.
+        """
+        service: Service = request.app.state.service
+        if len(body) > SMALL:
+            return None
+        if header(request, b"content-encoding") or wanted(header(request, b"accept-encoding")):
+            return None
+        times = Times()
+        try:
+            service.started()
+            wire, _ = self.judge(request)
+            task = answers.begin(self.call, wire, body, service.settings, times)
+            if not _is_light(task) or not service.memory.has_room(task.results + task.room):
+                return None
+            reply = task.finish()
+        except Exception:
+            return None  # it comes to the same there, where it is told or logged
+        service.counts_of(self.call).add(times)
+        return reply
+
+
+def _is_light(task: answers.Task) -> bool:
+    return task.room <= SMALL and max(task.results, task.cost) <= LIGHT
+
+
+async def _respond(request: Request, call: Call, wire: Wire, aligned: int) -> Response:
     service: Service = request.app.state.service
     settings, work = service.settings, service.started()
     coding = _coding(header(request, b"content-encoding"))
@@ -156,8 +189,7 @@ async def respond(request: Request, call: Call, wire: Wire, aligned: int = 0) ->
         if wire.text(body) <= SMALL and len(body) <= LIGHT and coding is None:
             try:
                 task = answers.begin(call, wire, body, settings, times)
-                light = task.room <= SMALL and max(task.results, task.cost) <= LIGHT
-                if light and not reply_coding:
+                if _is_light(task) and not reply_coding:
                     reply = job()
             except BaseException:
                 lease.release()
@@ -172,6 +204,16 @@ async def respond(request: Request, call: Call, wire: Wire, aligned: int = 0) ->
     return _Sent(reply, lease, settings.reply_timeout)
 
 
+def headers_of(reply: answers.Reply) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a reply."""
+    return [
+        (b"content-type", reply.media_type.encode()),
+        (b"content-length", b"%d" % reply.n_bytes),
+        (b"vary", b"Accept, Accept-Encoding"),
+        *((name.lower().encode(), value.encode()) for name, value in reply.headers.items()),
+    ]
+
+
 class _Sent(Response):
     """A reply in parts; they hold a lease until the client has taken them."""
 
@@ -184,12 +226,7 @@ class _Sent(Response):
         self.n_bytes = reply.n_bytes
         self.lease = lease
         self.timeout = timeout
-        self.raw_headers = [
-            (b"content-type", reply.media_type.encode()),
-            (b"content-length", b"%d" % self.n_bytes),
-            (b"vary", b"Accept, Accept-Encoding"),
-            *((name.lower().encode(), value.encode()) for name, value in reply.headers.items()),
-        ]
+        self.raw_headers = headers_of(reply)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the parts within the time."""
@@ -224,8 +261,8 @@ class _Sent(Response):
 
 def header(request: Request, name: bytes) -> str:
     """Return a header's value, or those of several of its name as one list; else ``""``."""
-    found = request.scope["state"]["headers"].get(name)
-    return b",".join(found).decode("latin-1") if found else ""
+    found: str = request.scope["state"]["headers"].get(name, "")
+    return found
 
 
 # ----------------------------------------------------------------------------------- negotiation

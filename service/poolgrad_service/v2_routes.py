@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -13,12 +12,13 @@ from starlette.responses import JSONResponse, Response
 import poolgrad
 from poolgrad_service import schemas
 from poolgrad_service.admission import read_body
+from poolgrad_service.answers import Wire
 from poolgrad_service.errors import Problem
 from poolgrad_service.schemas import Call
-from poolgrad_service.service import Endpoint, Service, check_accept, check_ready, header, respond
+from poolgrad_service.service import Post, Service, check_accept, check_ready, header
 from poolgrad_service.v2 import V2, VERSION, Model
 
-__all__ = ["endpoints", "models", "router"]
+__all__ = ["models", "posts", "router"]
 
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
@@ -34,10 +34,10 @@ def models() -> dict[str, Model]:
     return {model.name: model for model in found}
 
 
-def endpoints(models: Iterable[Model]) -> dict[str, Endpoint]:
-    """Return the endpoint of each model's inference, by path."""
+def posts(models: Iterable[Model]) -> dict[str, Post]:
+    """Return what answers the POSTs of each model's inference, by path."""
     return {
-        f"/v2/models/{model.name}{version}/infer": partial(_answered, model)
+        f"/v2/models/{model.name}{version}/infer": _post(model)
         for model in models
         for version in ("", f"/versions/{VERSION}")
     }
@@ -54,20 +54,23 @@ def _model(request: Request) -> Model:
     return found[name]
 
 
-async def _answered(model: Model, request: Request) -> Response:
-    check_accept(request, _JSON, _BINARY)
-    given = header(request, b"inference-header-content-length")
-    if not given:
-        return await respond(request, model.call, V2(model))
-    if not (given.isascii() and given.isdigit() and len(given) < 19):
-        raise Problem(400, "Inference-Header-Content-Length is no number of bytes")
-    length = int(given)
-    return await respond(request, model.call, V2(model, length), aligned=length)
+def _post(model: Model) -> Post:
+    def judge(request: Request) -> tuple[Wire, int]:
+        check_accept(request, _JSON, _BINARY)
+        given = header(request, b"inference-header-content-length")
+        if not given:
+            return V2(model), 0
+        if not (given.isascii() and given.isdigit() and len(given) < 19):
+            raise Problem(400, "Inference-Header-Content-Length is no number of bytes")
+        length = int(given)
+        return V2(model, length), length
+
+    return Post(model.call, judge)
 
 
 async def _infer(request: Request) -> Response:
     """Run a model: pool x, or return a gradient."""
-    return await _answered(_model(request), request)
+    return await _post(_model(request)).respond(request)
 
 
 async def _server(request: Request) -> Response:
