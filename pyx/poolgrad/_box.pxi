@@ -351,8 +351,8 @@ cdef inline void every_other_as(
     cdef vec best, one, two, sums, looked = splat(0)
     cdef mask kept
     cdef const real *row
-    cdef real[64] last  # a vector, of as many elements at most
-    cdef bits[64] last_places
+    cdef real[16] last  # a vector, of as many elements at most
+    cdef bits[16] last_places
     for r in range(run.rows):
         i = 0
         while i < n:

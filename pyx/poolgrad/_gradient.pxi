@@ -289,11 +289,21 @@ cdef void scatter(
         set_to_zero(dx, done, last, size, planes, channels, tile.channels)
 
 
+cdef inline bint covers(const Py_ssize_t *forward) noexcept nogil:
+    """Return whether windows that share no cell have all cells among them."""
+    cdef const Py_ssize_t *taps = NULL
+    cdef int axis
+    for axis in range(3):
+        taps = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
+        if taps[WINDOWS] * taps[TAPS] != taps[SIZE]:
+            return False
+    return True
+
+
 cdef bint share_none(const Py_ssize_t *forward, Py_ssize_t channels) noexcept nogil:
     """Whether windows share no cell, and lie side by side in a row; of one channel, in pairs."""
     cdef const Py_ssize_t *taps = NULL
     cdef int axis
-    cdef bint covered = True
     cdef Py_ssize_t high = (forward + forward[AXES + AXIS_FIELDS + TAPS_AT])[WINDOWS]
     for axis in range(3):
         taps = forward + forward[AXES + axis * AXIS_FIELDS + TAPS_AT]
@@ -303,10 +313,9 @@ cdef bint share_none(const Py_ssize_t *forward, Py_ssize_t channels) noexcept no
             and (taps[WINDOWS] - 1) * taps[ADVANCE] + taps[TAPS] <= taps[SIZE]
         ):
             return False
-        covered = covered and taps[WINDOWS] * taps[TAPS] == taps[SIZE]
     return taps[TAPS] == taps[ADVANCE] and (
         channels > 1 or taps[TAPS] == 2 and (
-            taps[WINDOWS] >= LANES or covered and high > 1 and 2 * taps[WINDOWS] >= LANES
+            taps[WINDOWS] >= LANES or covers(forward) and high > 1 and 2 * taps[WINDOWS] >= LANES
         )
     )
 
@@ -329,7 +338,7 @@ cdef inline void route_row_of_pairs(
     """
     cdef Py_ssize_t i = 0
     cdef vec v, one, two
-    cdef real[128] both  # two vectors, of up to 64 elements
+    cdef real[32] both  # two vectors, of up to 16 elements
     cdef mask which, even = splat_bits(<bits>place), odd = splat_bits(<bits>(place + 1))
     while i < n:
         # The last vector may overlap the one before.
@@ -398,10 +407,7 @@ cdef inline void route_apart_as(
     cdef Py_ssize_t bands = high[WINDOWS], rows = high[TAPS], across = wide[TAPS]
     cdef real *to
     cdef bint more
-    cdef bint covered = (
-        deep[WINDOWS] * deep[TAPS] == deep[SIZE] and high[WINDOWS] * high[TAPS] == high[SIZE]
-        and n * wide[TAPS] == wide[SIZE]
-    )
+    cdef bint covered = covers(forward)
     # A vector that reaches behind a row must end in the next one; of one channel, it is of pairs.
     cdef bint long_enough = covered and (n * channels >= LANES or channels == 1)
     if not covered:

@@ -25,6 +25,11 @@ cdef inline void narrow(const bits *places, Py_ssize_t n, index *argmax) noexcep
         i += 1
 
 
+cdef inline bint any_empty(const Space *space) noexcept nogil:
+    """Return whether there are windows without a tap."""
+    return space.empty[0] or space.empty[1] or space.empty[2]
+
+
 cdef void finish(
     Kind kind,
     const Py_ssize_t *program,
@@ -55,7 +60,7 @@ cdef void finish(
             for w in range(width):
                 narrow(places + w * tile.channels, tile.channels,
                        <index *>target.argmax + at + w * target.cell)
-    if space.empty[0] or space.empty[1] or space.empty[2]:
+    if any_empty(space):
         blot_out(kind, program, tile, target, at, d, h, <index>0)
 
 
@@ -394,7 +399,7 @@ cdef bint roll_plane(
             divide(target.y + at + h * out, 1, space.counts[0][0] * space.counts[1][h],
                    space.counts[2], space.alike, out, 1, target.y + at + h * out, 1)
         h += many
-    if space.empty[0] or space.empty[1] or space.empty[2]:
+    if any_empty(space):
         for h in range(rows):
             blot_out(kind, program, tile, target, at + h * out, d, tile.low[1] + h, <index>0)
     return True
@@ -437,7 +442,7 @@ cdef bint reduce_plane(
     cdef Py_ssize_t out = tile.high[2] - tile.low[2], columns, d, h, i, at, pitch
     cdef Py_ssize_t many = space.high[1] - space.low[1]
     cdef bint copied = program[ADJOINT] or program[PADDED] and not exact, checked, watched
-    cdef bint empty = space.empty[0] or space.empty[1] or space.empty[2]
+    cdef bint empty = any_empty(space)
     cdef const Window *over
     cdef const Window *along
     cdef const real *row

@@ -338,17 +338,15 @@ cdef inline bint all_one_tap(const Space *space) noexcept nogil:
     return True
 
 
-cdef inline bint enough(
-    const Segment *segment, Py_ssize_t width, Py_ssize_t hop, const Run *run
-) noexcept nogil:
-    """Whether `apart` makes a segment of windows, each `hop` elements behind the one before.
+cdef inline bint enough(const Segment *segment, Py_ssize_t width, const Run *run) noexcept nogil:
+    """Whether `apart` makes a segment of windows.
 
     Rows of at least half a vector will do if there are several, each made and read as a whole,
     right behind the one before: vectors may then reach into those beside them.
     """
-    return segment.many >= LANES or hop == 2 and 2 * segment.many >= LANES and run.rows > 1 and (
-        segment.many == width == run.y_step == run.places_step
-        and run.x_step >= 2 * (LANES - segment.many)
+    cdef Py_ssize_t many = segment.many
+    return many >= LANES or segment.hop == 2 and 2 * many >= LANES and run.rows > 1 and (
+        many == width == run.y_step == run.places_step and run.x_step >= 2 * (LANES - many)
     )
 
 
@@ -397,7 +395,7 @@ cdef void sweep(
             segment.hop == 2 or segment.hop > 2 and 0 < SIDE(sizeof(real)) <= LANES
         ) and (
             1 < window.count <= MOST_DIGIT and window.step == 1
-            and kind < ROUTE_BYTES and enough(segment, width, segment.hop, run)
+            and kind < ROUTE_BYTES and enough(segment, width, run)
             and b.count[0] * b.count[1]
         ):
             if k < space.n_segments:
