@@ -131,7 +131,7 @@ class Post:
         What is refused, or asks for more, is left to `respond`, which goes over it again.
         """
         service: Service = request.app.state.service
-        if len(body) > SMALL:
+        if len(body) > min(SMALL, service.settings.max_body_bytes):
             return None
         if header(request, b"content-encoding") or wanted(header(request, b"accept-encoding")):
             return None
@@ -140,7 +140,8 @@ class Post:
             service.started()
             wire, _ = self.judge(request)
             task = answers.begin(self.call, wire, body, service.settings, times)
-            if not _is_light(task) or not service.memory.has_room(task.results + task.room):
+            needed = len(body) + task.results + task.room
+            if not _is_light(task) or not service.memory.has_room(needed):
                 return None
             reply = task.finish()
         except Exception:

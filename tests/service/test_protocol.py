@@ -207,7 +207,24 @@ def test_room_is_kept_for_others(client_of) -> None:
     assert client.post(PATH, content=BODY, headers=JSON).status_code == 503
     held.release()
     assert client.post(PATH, content=BODY, headers=JSON).status_code == 200
-    assert memory.used == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "status"),
+    [
+        ("max_body_bytes", len(BODY) - 1, 413),
+        ("max_elements", 5, 422),
+        ("max_output_bytes", 7, 422),
+        ("max_work", 1, 422),
+    ],
+)
+def test_every_limit_holds_for_small_requests(client_of, setting, value, status) -> None:
+    client = client_of(**{setting: value})
+    address = client.base_url.host, client.base_url.port
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(request())
+        found, _, body = reply(connection)
+    assert (found, setting in body.decode()) == (status, True)
 
 
 def test_requests_are_counted_once(client_of) -> None:
