@@ -6,11 +6,9 @@ cdef inline void fold(
     Kind kind, Care care, vec v, mask place, vec *best, mask *kept
 ) noexcept nogil:
     """Take one more tap into account."""
-    cdef mask replace
+    cdef flags replace
     if kind == SUM:
         best[0] = best[0] + v
-    elif kind >= ROUTE_BYTES:
-        best[0] = best[0] + where(place, v)
     elif care != EXACT:
         if kind == ARGMAX:
             kept[0] = choose_bits(larger(v, best[0]), place, kept[0])
@@ -20,6 +18,15 @@ cdef inline void fold(
         if kind == ARGMAX:
             kept[0] = choose_bits(replace, place, kept[0])
         best[0] = choose(replace, v, best[0])
+
+
+cdef inline flags meant(
+    Kind kind, const void *which, Py_ssize_t i, Py_ssize_t place
+) noexcept nogil:
+    """Return which gradients are meant for a tap, by their argmax from element i on."""
+    if kind == ROUTE_BYTES:
+        return equal_bytes(<const unsigned char *>which + i, place)
+    return equal_ints(<const int *>which + i, place)
 
 
 cdef inline real blank(Kind kind) noexcept nogil:
@@ -40,7 +47,7 @@ cdef inline void box_chunk(
     cdef mask[4] kept
     cdef vec[4] sums
     cdef vec v
-    cdef Py_ssize_t d, h, w = 1, place, i
+    cdef Py_ssize_t d, h, w = 1, place = 0, i
     cdef mask place_of
     cdef int u
     cdef const real *plane = x + at
@@ -74,13 +81,8 @@ cdef inline void box_chunk(
                     v = load(cell + u * LANES)
                     if care == WATCH:
                         sums[u] = sums[u] + v
-                    if kind == ROUTE_BYTES:
-                        fold(kind, care, v, equal_bits(
-                            place_of, widen_bytes(<const unsigned char *>b.which + i)),
-                            &best[u], &kept[u])
-                    elif kind == ROUTE_INTS:
-                        fold(kind, care, v, equal_bits(
-                            place_of, widen_ints(<const int *>b.which + i)), &best[u], &kept[u])
+                    if kind >= ROUTE_BYTES:
+                        best[u] = add_where(meant(kind, b.which, i, place), v, best[u])
                     elif kind == ARGMAX and b.carried != NULL:
                         fold(kind, care, v,
                              add_bits(place_of, load_bits(b.carried + i)), &best[u], &kept[u])
@@ -324,7 +326,8 @@ cdef inline void fetch_ahead(
 
     Line after line, though these windows are rows upon rows: CPUs foresee such a stream best.
     """
-    cdef const real *line = x + max(high * b.pitch[1], 1024) + (high * i + h * LANES) * hop
+    cdef Py_ssize_t far = max(high * b.pitch[1], 1024) if high > 1 else 1024
+    cdef const real *line = x + far + (high * i + h * LANES) * hop
     cdef Py_ssize_t k
     for k in range(hop * LANES * <Py_ssize_t>sizeof(real) // 64):
         poolgrad_prefetch(<const char *>line + 64 * k)
@@ -338,6 +341,69 @@ cdef inline void take_tap(
         sums[0] = sums[0] + v
 
 
+cdef inline void take_twos(
+    Kind kind, Care care, Py_ssize_t wide, const real *row, const Box *b, Py_ssize_t place,
+    vec *best, mask *kept, vec *sums
+) noexcept nogil:
+    """Take a row of taps into account, of LANES windows two elements apart, out of order."""
+    cdef vec one, two
+    cdef Py_ssize_t w = 0
+    while w < wide:
+        one = load(row + w)
+        if w + 1 < wide:
+            two = load(row + w + LANES)
+            take_tap(kind, care, b, place + w * b.hop[2], evens(one, two), best, kept, sums)
+            take_tap(kind, care, b, place + (w + 1) * b.hop[2], odds(one, two), best, kept, sums)
+        else:
+            # There may be nothing behind the last tap.
+            two = load(row + w + LANES - 1)
+            take_tap(kind, care, b, place + w * b.hop[2], ends(one, two), best, kept, sums)
+        w += 2
+
+
+cdef enum:
+    LEAST_HELD = 4  # vectors of windows
+    MOST_HELD = 1024  # windows
+
+
+cdef inline void row_after_row_as(
+    Kind kind, Care care, Py_ssize_t high, Py_ssize_t wide, const real *x, const Box *b,
+    Py_ssize_t n, const Run *run, real *y
+) noexcept nogil:
+    """As `every_other_as`, but rows are read as they lie in memory, which CPUs foresee best.
+
+    What the taps of a row come to is held until those of the next are read.
+    """
+    cdef Py_ssize_t r, h, i, at
+    cdef vec best, sums, looked = splat(0)
+    cdef mask kept = splat_bits(0)
+    cdef real[MOST_HELD + 16] held
+    cdef const real *row
+    for r in range(run.rows):
+        for h in range(high):
+            row = x + h * b.pitch[1]
+            i = 0
+            while i < n:
+                # The last vector may overlap the one before, and make some elements twice.
+                at = min(i, n - LANES)
+                best = load(held + i) if h else splat(blank(kind))
+                sums = splat(0)
+                take_twos(kind, care, wide, row + 2 * at, b, 0, &best, &kept, &sums)
+                if care == WATCH:
+                    looked = looked + sums
+                if h < high - 1:
+                    store(held + i, best)
+                else:
+                    store(y + at, in_order(best))
+                i += LANES
+        if kind == SUM and b.divisor != 0:
+            divide_by(y, n, b.divisor, y)
+        x += run.x_step
+        y += run.y_step
+    if care == WATCH:
+        store(b.seen, load(b.seen) + looked)
+
+
 cdef inline void every_other_as(
     Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
     const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y, bits *places
@@ -347,8 +413,8 @@ cdef inline void every_other_as(
     A row shorter than a vector reaches into the next one, which is made after it; the last one is
     made with the end of the one before, and copied.
     """
-    cdef Py_ssize_t r, i = 0, d, h, w, place
-    cdef vec best, one, two, sums, looked = splat(0)
+    cdef Py_ssize_t r, i = 0, d, h, place
+    cdef vec best, sums, looked = splat(0)
     cdef mask kept
     cdef const real *row
     cdef real[16] last  # a vector, of as many elements at most
@@ -367,21 +433,7 @@ cdef inline void every_other_as(
                     row = x + 2 * i + d * b.pitch[0] + h * b.pitch[1]
                     fetch_ahead(high, x + d * b.pitch[0], b, 2, i, h)
                     place = d * b.hop[0] + h * b.hop[1]
-                    w = 0
-                    while w < wide:
-                        one = load(row + w)
-                        if w + 1 < wide:
-                            two = load(row + w + LANES)
-                            take_tap(kind, care, b, place + w * b.hop[2], evens(one, two), &best,
-                                     &kept, &sums)
-                            take_tap(kind, care, b, place + (w + 1) * b.hop[2], odds(one, two),
-                                     &best, &kept, &sums)
-                        else:
-                            # There may be nothing behind the last tap.
-                            two = load(row + w + LANES - 1)
-                            take_tap(kind, care, b, place + w * b.hop[2], ends(one, two), &best,
-                                     &kept, &sums)
-                        w += 2
+                    take_twos(kind, care, wide, row, b, place, &best, &kept, &sums)
             if care == WATCH:
                 looked = looked + sums
             if i < 0:
@@ -500,6 +552,15 @@ cdef inline void apart_as(
         every_few_as(kind, care, 3, x, b, hop, n, run, y, places)
     elif hop > 2:
         every_few_as(kind, care, b.count[2], x, b, hop, n, run, y, places)
+    elif kind != ARGMAX and b.count[0] == 1 < b.count[1] and (
+        LEAST_HELD * LANES < n <= MOST_HELD
+    ):
+        if b.count[1] == 2 and b.count[2] == 2:
+            row_after_row_as(kind, care, 2, 2, x, b, n, run, y)
+        elif b.count[1] == 3 and b.count[2] == 3:
+            row_after_row_as(kind, care, 3, 3, x, b, n, run, y)
+        else:
+            row_after_row_as(kind, care, b.count[1], b.count[2], x, b, n, run, y)
     elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
         every_other_as(kind, care, 1, 2, 2, x, b, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:

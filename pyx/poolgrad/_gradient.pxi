@@ -320,12 +320,12 @@ cdef bint share_none(const Py_ssize_t *forward, Py_ssize_t channels) noexcept no
     )
 
 
-cdef inline mask widen(const index *x) noexcept nogil:
-    """Return so many values, each in a lane of its own."""
+cdef inline flags points_at(const index *x, Py_ssize_t place) noexcept nogil:
+    """Return which of so many windows' argmax is a tap."""
     if index is int:
-        return widen_ints(x)
+        return equal_ints(x, place)
     else:
-        return widen_bytes(x)
+        return equal_bytes(x, place)
 
 
 cdef inline void route_row_of_pairs(
@@ -339,16 +339,14 @@ cdef inline void route_row_of_pairs(
     cdef Py_ssize_t i = 0
     cdef vec v, one, two
     cdef real[32] both  # two vectors, of up to 16 elements
-    cdef mask which, even = splat_bits(<bits>place), odd = splat_bits(<bits>(place + 1))
     while i < n:
         # The last vector may overlap the one before.
         if n >= LANES or not more:
             i = min(i, n - LANES)
         v = load(dy + i)
-        which = widen(argmax + i)
         # 0 is added, here too: then no -0.0 is left.
-        one = splat(0) + where(equal_bits(which, even), v)
-        two = splat(0) + where(equal_bits(which, odd), v)
+        one = add_where(points_at(argmax + i, place), v, splat(0))
+        two = add_where(points_at(argmax + i, place + 1), v, splat(0))
         if i < 0:
             store(both, first_in_turn(one, two))
             store(both + LANES, second_in_turn(one, two))
@@ -374,9 +372,7 @@ cdef inline void route_row(
         for t in range(taps):
             c = 0
             while c < channels:
-                store(dx + c, splat(0) + where(
-                    equal_bits(widen(argmax + c), splat_bits(<bits>(place + t))), load(dy + c)
-                ))
+                store(dx + c, add_where(points_at(argmax + c, place + t), load(dy + c), splat(0)))
                 c += LANES
             dx += channels
         dy += channels
@@ -474,9 +470,8 @@ cdef inline vec routed(
     cdef vec sum = splat(0)
     cdef Py_ssize_t k
     for k in range(rows):
-        sum = sum + where(
-            equal_bits(widen(argmax + starts[k] + at), splat_bits(<bits>(places[k] + tap))),
-            load(dy + starts[k] + at)
+        sum = add_where(
+            points_at(argmax + starts[k] + at, places[k] + tap), load(dy + starts[k] + at), sum
         )
     return sum
 
@@ -486,11 +481,7 @@ cdef inline void alternate(
 ) noexcept nogil:
     """Store n cells of each in turn, and nothing from `end` on."""
     cdef Py_ssize_t i = 0, c
-    cdef bits[16] lanes  # of 64 bytes
-    cdef mask first
-    for c in range(LANES):
-        lanes[c] = <bits>-1 if c < channels else 0
-    first = load_bits(lanes)
+    cdef flags first = lanes_up_to(channels)
     # What is too much of a vector is overwritten.
     while i < n and y + LANES <= end:
         store(y, choose(first, load(ones), load(twos - channels)))
@@ -519,21 +510,15 @@ cdef inline void route_row_of_twos(
     cdef Py_ssize_t i, k, c, low = 0, high, last = (n - 1) * channels
     cdef Py_ssize_t go = last if channels == 1 else IN_A_GO // channels * channels
     cdef vec v, one, two
-    cdef mask which
-    # To the compiler, what is stored might be part of what these are made of.
-    cdef mask[MOST_ABOVE] zeroth
-    cdef mask[MOST_ABOVE] first
-    cdef mask[MOST_ABOVE] second
+    # To the compiler, what is stored might be part of these.
     cdef Py_ssize_t[MOST_ABOVE] begin
+    cdef Py_ssize_t[MOST_ABOVE] place
     cdef real[32] ends  # two vectors of 64 bytes
     cdef real[IN_A_GO + 32] ones
     cdef real[IN_A_GO + 32] twos
     cdef real *to = dx + (1 - front) * channels
     for k in range(rows):
-        begin[k] = starts[k]
-        zeroth[k] = splat_bits(<bits>places[k])
-        first[k] = splat_bits(<bits>(places[k] + 1))
-        second[k] = splat_bits(<bits>(places[k] + 2))
+        begin[k], place[k] = starts[k], places[k]
     # Without a look at single values, which are hard to foretell: what is too much of a vector is
     # overwritten.
     if front == 0:
@@ -547,12 +532,10 @@ cdef inline void route_row_of_twos(
             one = two = splat(0)
             for k in range(rows):
                 v = load(dy + begin[k] + i)
-                which = widen(argmax + begin[k] + i)
-                one = one + where(equal_bits(which, first[k]), v)
-                two = two + where(equal_bits(which, second[k]), v)
+                one = add_where(points_at(argmax + begin[k] + i, place[k] + 1), v, one)
+                two = add_where(points_at(argmax + begin[k] + i, place[k] + 2), v, two)
                 v = load(dy + begin[k] + i + channels)
-                which = widen(argmax + begin[k] + i + channels)
-                two = two + where(equal_bits(which, zeroth[k]), v)
+                two = add_where(points_at(argmax + begin[k] + i + channels, place[k]), v, two)
             if channels == 1:
                 store(to + 2 * i, first_in_turn(one, two))
                 store(to + 2 * i + LANES, second_in_turn(one, two))

@@ -301,7 +301,7 @@ cdef inline bint frame_rows(
     cdef Py_ssize_t first = min(max(top, space.low[1]), bottom)
     cdef Py_ssize_t last = max(first, min(bottom, space.high[1]))
     cdef Py_ssize_t at = (first - top) * columns + low - space.low[2]
-    cdef mask good = splat_bits(-1)
+    cdef flags good = every_lane()
     cdef bint every = True
     if not space.framed:
         # What is beside the rows stays as it is from tile to tile.
@@ -403,6 +403,123 @@ cdef bint roll_plane(
         for h in range(rows):
             blot_out(kind, program, tile, target, at + h * out, d, tile.low[1] + h, <index>0)
     return True
+
+
+# ------------------------------------------------------------- averages that share no cell, back
+
+
+cdef enum:
+    PIECE = 4096  # elements that are made at a time; `program` knows it
+
+
+cdef inline void spread_shares(
+    const real *shares,      # IN: windows, cell beside cell
+    Py_ssize_t windows,
+    Py_ssize_t channels,
+    Py_ssize_t taps,         # cells of each
+    Py_ssize_t every,        # cells from one to the next: those between are 0
+    real *y,                 # OUT
+) noexcept nogil:
+    """Write each window's share to all its cells."""
+    cdef Py_ssize_t w, k
+    if channels == 1 and taps == every:
+        repeat(shares, windows * taps, taps, y)
+        return
+    for w in range(windows):
+        for k in range(taps):
+            copy_row(shares, channels, y)
+            y += channels
+        memset(y, 0, (every - taps) * channels * sizeof(real))
+        y += (every - taps) * channels
+        shares += channels
+
+
+cdef inline void write_row(
+    const Py_ssize_t *program, const real *x, Py_ssize_t cells, Py_ssize_t channels,
+    Py_ssize_t cell, real *y
+) noexcept nogil:
+    """Copy cells to where they lie `cell` elements apart."""
+    cdef Py_ssize_t i
+    if channels == cell:
+        channels, cells = cells * channels, 1
+    for i in range(cells):
+        if program[PAST]:
+            write_past(x + i * channels, channels, y + i * cell)
+        else:
+            copy_row(x + i * channels, channels, y + i * cell)
+
+
+cdef inline Py_ssize_t share_row(
+    const Py_ssize_t *axis,  # IN: its fields
+    Py_ssize_t size,         # windows along it
+    Py_ssize_t i,            # a row of cells
+    Py_ssize_t *window,      # OUT: the one that it is under; or -1
+) noexcept nogil:
+    """Return how many rows, from this one on, are under the same window, or under none."""
+    cdef Py_ssize_t w = (i + axis[BEFORE]) // axis[EVERY], tap = i + axis[BEFORE] - w * axis[EVERY]
+    cdef bint inside = tap < axis[BOX]
+    window[0] = w if inside and w < size else -1
+    return (axis[BOX] if inside else axis[EVERY]) - tap
+
+
+cdef void share_tile(
+    const Py_ssize_t *program,
+    const real *x,           # IN: the gradient of averages that share no cell
+    Tile *tile,
+    Target *target,          # OUT
+    Space *space,            # WORK
+) noexcept nogil:
+    """Make a tile of an average's gradient: rows under the same window are alike, and made once."""
+    cdef const Py_ssize_t *field[3]
+    cdef Py_ssize_t[3] size
+    cdef Py_ssize_t[3] first
+    cdef Py_ssize_t axis, channels = tile.channels, every, before, most, plane, d, h, w, k
+    cdef Py_ssize_t deep, high, rows, many, shared, low, end, at
+    cdef real[PIECE] shares
+    cdef real[PIECE] made
+    for axis in range(3):
+        field[axis] = program + AXES + axis * AXIS_FIELDS
+        size[axis] = (program + field[axis][TAPS_AT])[SIZE]
+        every, before = field[axis][EVERY], field[axis][BEFORE]
+        first[axis] = (tile.low[axis] + before) // every
+        end = min(size[axis], (tile.high[axis] - 1 + before) // every + 1)
+        if first[axis] < end:
+            count_taps(program, axis, first[axis], end, space.counts[axis],
+                       space.alike if axis == 2 else NULL)
+    most = PIECE // (every * channels)
+    if most >= 16:
+        most = most // 16 * 16  # pieces that end where lines of the cache do
+    for plane in range(tile.plane, tile.plane + tile.planes):
+        for d in range(tile.low[0], tile.high[0]):
+            share_row(field[0], size[0], d, &deep)
+            h = tile.low[1]
+            while h < tile.high[1]:
+                rows = min(share_row(field[1], size[1], h, &high), tile.high[1] - h)
+                w = first[2]
+                while w * every - before < tile.high[2]:
+                    many = min(most, (tile.high[2] + before + every - 1) // every - w)
+                    shared = 0
+                    if deep >= 0 and high >= 0:
+                        shared = max(0, min(many, size[2] - w))
+                    if shared:
+                        at = ((plane * size[0] + deep) * size[1] + high) * size[2] + w
+                        divide(x + at * program[CHANNELS] + tile.channel, program[CHANNELS],
+                               space.counts[0][deep - first[0]] * space.counts[1][high - first[1]],
+                               space.counts[2] + w - first[2], space.alike + w - first[2],
+                               shared, channels, shares, channels)
+                    memset(shares + shared * channels, 0, (many - shared) * channels * sizeof(real))
+                    spread_shares(shares, many, channels, field[2][BOX], every, made)
+                    low = max(tile.low[2], w * every - before)
+                    end = min(tile.high[2], (w + many) * every - before)
+                    at = (
+                        (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
+                        + (h - tile.low[1]) * target.height + (low - tile.low[2]) * target.cell
+                    )
+                    for k in range(rows):
+                        write_row(program, made + (low + before - w * every) * channels, end - low,
+                                  channels, target.cell, target.y + at + k * target.height)
+                    w += many
+                h += rows
 
 
 cdef enum:
@@ -659,6 +776,9 @@ cdef void reduce_tile(
     cdef Py_ssize_t plane, at, deep = tile.high[0], high = tile.high[1], wide = tile.high[2]
     cdef Tile piece
     cdef Target there
+    if kind == SUM and program[LONE]:
+        share_tile(program, x, tile, target, space)
+        return
     for plane in range(tile.plane, tile.plane + tile.planes):
         set_up(program, tile, False, False, space)
         if reduce_plane(kind, False, program, x, tile, target, plane, space, argmax):

@@ -45,6 +45,7 @@ cdef enum:
     WATCHED         # whether a maximum looks out for NaNs itself, not a pass before it
     MEAN            # whether results are divided by their windows' divisors
     ADJOINT         # whether the source is, instead
+    LONE            # ADJOINT: whether windows share no cell
     PAST            # ADJOINT: whether results are written past the caches
     SCATTER         # gradient of a maximum: whether windows look for cells, else cells for windows
     SLAB            # the same: windows, times channels, whose argmax is found at a time

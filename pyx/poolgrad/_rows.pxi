@@ -170,7 +170,7 @@ cdef inline void roll_strip(
     """As `roll`, for so many vectors of a row; the counts are the box's, to be constants."""
     cdef vec[5][2] best
     cdef mask[5][2] kept
-    cdef vec v
+    cdef vec v, none = splat(0 if kind >= ROUTE_BYTES else blank(kind))
     cdef mask place
     cdef Py_ssize_t row, w, i
     # To the compiler, what is stored might be part of the box.
@@ -179,7 +179,7 @@ cdef inline void roll_strip(
     cdef int u, t
     for t in range(high):
         for u in range(vectors):
-            best[t][u], kept[t][u] = splat(blank(kind)), splat_bits(0)
+            best[t][u], kept[t][u] = none, splat_bits(0)
     for row in range(rows + high - 1):
         for u in range(vectors):
             i = row * down + u * LANES
@@ -196,17 +196,16 @@ cdef inline void roll_strip(
                 continue
             for w in range(wide):
                 v = load(x + i)
-                if kind == ROUTE_BYTES:
-                    place = widen_bytes(<const unsigned char *>which + i)
-                elif kind == ROUTE_INTS:
-                    place = widen_ints(<const int *>which + i)
                 for t in range(high):
                     if kind == SUM and t == high - 1 and w == 0:
                         best[t][u] = v  # the first tap of that one
                         continue
-                    fold(kind, QUICK, v, equal_bits(place, splat_bits(<bits>(
-                        first + (high - 1 - t) * hop_down + w * hop_across
-                    ))), &best[t][u], &kept[t][u])
+                    if kind == SUM:
+                        best[t][u] = best[t][u] + v
+                    else:
+                        best[t][u] = add_where(meant(
+                            kind, which, i, first + (high - 1 - t) * hop_down + w * hop_across
+                        ), v, best[t][u])
                 i += across
         for u in range(vectors):
             if row >= high - 1:
@@ -215,7 +214,7 @@ cdef inline void roll_strip(
                     store_bits(places + u * LANES, kept[0][u])
             for t in range(high - 1):
                 best[t][u], kept[t][u] = best[t + 1][u], kept[t + 1][u]
-            best[high - 1][u], kept[high - 1][u] = splat(blank(kind)), splat_bits(0)
+            best[high - 1][u], kept[high - 1][u] = none, splat_bits(0)
         if row >= high - 1:
             y += y_step
             places += y_step
@@ -324,20 +323,6 @@ cdef inline bint same(const Window *a, const Window *b) noexcept nogil:
     return a.start == b.start and a.count == b.count and a.step == b.step
 
 
-cdef inline bint all_one_tap(const Space *space) noexcept nogil:
-    """Whether windows in turn, as many as there are segments, have the same tap, and only that."""
-    cdef const Segment *segment = space.segments
-    cdef Py_ssize_t k
-    if segment.every != space.n_segments or segment.every == 1 or segment.hop != 1 or (
-        segment.window.count != 1
-    ):
-        return False
-    for k in range(1, space.n_segments):
-        if not same(&segment.window, &segment[k].window):
-            return False
-    return True
-
-
 cdef inline bint enough(const Segment *segment, Py_ssize_t width, const Run *run) noexcept nogil:
     """Whether `apart` makes a segment of windows.
 
@@ -382,11 +367,6 @@ cdef void sweep(
         and channels == y_pitch == pitch == run.rows == 1 and not program[LADDER]
     )
     space.divided = False
-    if kind == SUM and channels == y_pitch == pitch == 1 and b.count[0] * b.count[1] == 1 and (
-        all_one_tap(space)
-    ):
-        repeat(x + space.segments.window.start, width, space.n_segments, y)
-        return
     # Those that `apart` makes come first: it reads the rows in order, and the rest finds them near.
     for k in range(2 * space.n_segments):
         segment = space.segments + k % space.n_segments
@@ -466,7 +446,7 @@ cdef void sweep(
     b.which = which
 
 
-cdef inline bint plain_row(const real *x, Py_ssize_t n, real *y, mask *good) noexcept nogil:
+cdef inline bint plain_row(const real *x, Py_ssize_t n, real *y, flags *good) noexcept nogil:
     """Whether the few elements that are no vector are plain; `good` tells it of the others."""
     cdef Py_ssize_t i = 0, k
     cdef vec least = splat(-INFINITY), v
@@ -474,7 +454,7 @@ cdef inline bint plain_row(const real *x, Py_ssize_t n, real *y, mask *good) noe
     while i + 4 * LANES <= n:
         for k in range(4):
             v = load(x + i + k * LANES)
-            good[0] &= above(v, least)
+            good[0] &= larger(v, least)
             if y != NULL:
                 store(y + i + k * LANES, v)
         i += 4 * LANES
@@ -482,7 +462,7 @@ cdef inline bint plain_row(const real *x, Py_ssize_t n, real *y, mask *good) noe
         # The last vector may overlap the one before.
         i = min(i, n - LANES)
         v = load(x + i)
-        good[0] &= above(v, least)
+        good[0] &= larger(v, least)
         if y != NULL:
             store(y + i, v)
         i += LANES
@@ -496,13 +476,13 @@ cdef inline bint plain_row(const real *x, Py_ssize_t n, real *y, mask *good) noe
 
 cdef bint plain(const real *x, Py_ssize_t n) noexcept nogil:
     """Whether there is neither a NaN nor -inf among `n` elements."""
-    cdef mask good = splat_bits(-1)
+    cdef flags good = every_lane()
     return plain_row(x, n, NULL, &good) and all_set(good)
 
 
 cdef bint plain_copy(const real *x, Py_ssize_t n, real *y) noexcept nogil:
     """As `plain`, but the elements are copied as well, be they plain or not."""
-    cdef mask good = splat_bits(-1)
+    cdef flags good = every_lane()
     return plain_row(x, n, y, &good) and all_set(good)
 
 

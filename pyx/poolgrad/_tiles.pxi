@@ -156,7 +156,10 @@ cdef inline void turn_about(
     Py_ssize_t step,         # and from row to row of y, which are the columns of x
 ) noexcept nogil:
     """Turn rows to columns."""
-    cdef Py_ssize_t side = SIDE(sizeof(item)), r, c, i, k
+    cdef Py_ssize_t side = SIDE(sizeof(item)), wide = WIDE_SIDE(sizeof(item)), r, c, i, k
+    cdef bint is_wide = 0 < wide <= min(rows, columns)
+    if is_wide:
+        side = wide
     if side == 0 or rows < side or columns < side:
         for c in range(columns):
             for r in range(rows):
@@ -169,7 +172,10 @@ cdef inline void turn_about(
         r = 0
         while r < rows:
             k = min(r, rows - side)
-            turn(x + k * gap + i, gap, y + i * step + k, step, sizeof(item), side)
+            if is_wide:
+                turn_wide(x + k * gap + i, gap, y + i * step + k, step)
+            else:
+                turn(x + k * gap + i, gap, y + i * step + k, step, sizeof(item), side)
             r += side
         c += side
 
@@ -216,43 +222,52 @@ cdef inline bint next_group(
 
 
 cdef enum:
-    MOST_SUMS = 2048   # channels of a tile of whole planes
+    FEW_VECTORS = 4    # of channels that are added up at a time, in registers
     MOST_SHARES = 512  # planes whose gradients are divided at a time
-    FAR = 4096         # bytes
 
 
 cdef inline void add_cells_up(
     const real *x, Py_ssize_t cells, Py_ssize_t channels, Py_ssize_t n, real divisor, real *y
 ) noexcept nogil:
-    """As `add_up`, of the first n channels of each cell."""
-    cdef real[4 * MOST_SUMS] sums
+    """As `add_up`, of the first n channels of each cell, and divide the sums.
+
+    A few vectors of all cells are added up in registers, while the next ones are fetched.
+    """
+    cdef vec[4][FEW_VECTORS] sums
+    cdef real[4] few
+    cdef Py_ssize_t i = 0, k, u, c
     cdef const real *cell
-    cdef real *to
-    cdef Py_ssize_t i, k, done, c = 0
-    for i in range(4 * n):
-        sums[i] = blank(SUM)
-    while c + 4 <= cells:
-        done = 0
-        # Memory is read sooner at four places far apart at once than at one, or at four near ones.
-        while n * <Py_ssize_t>sizeof(real) >= FAR and done + 2 * LANES <= n:
-            for k in range(4):
-                cell, to = x + (c + k) * channels + done, sums + k * n + done
-                poolgrad_prefetch(cell + 4 * channels)  # what comes next is not next in memory
-                poolgrad_prefetch(cell + 4 * channels + LANES)
-                store(to, load(to) + load(cell))
-                store(to + LANES, load(to + LANES) + load(cell + LANES))
-            done += 2 * LANES
+    while i + FEW_VECTORS * LANES <= n:
+        cell = x + i
         for k in range(4):
-            cell, to = x + (c + k) * channels, sums + k * n
-            for i in range(done, n):
-                to[i] = to[i] + cell[i]
-        c += 4
-    for i in range(n):
-        y[i] = (sums[i] + sums[2 * n + i]) + (sums[n + i] + sums[3 * n + i])
-    while c < cells:
-        for i in range(n):
+            for u in range(FEW_VECTORS):
+                sums[k][u] = splat(blank(SUM))
+        c = 0
+        while c + 4 <= cells:
+            for k in range(4):
+                for u in range(FEW_VECTORS):
+                    sums[k][u] = sums[k][u] + load(cell + u * LANES)
+                cell += channels
+            c += 4
+        for u in range(FEW_VECTORS):
+            sums[0][u] = (sums[0][u] + sums[2][u]) + (sums[1][u] + sums[3][u])
+        while c < cells:
+            for u in range(FEW_VECTORS):
+                sums[0][u] = sums[0][u] + load(cell + u * LANES)
+            cell += channels
+            c += 1
+        for u in range(FEW_VECTORS):
+            store(y + i + u * LANES, sums[0][u])
+        i += FEW_VECTORS * LANES
+    while i < n:
+        for k in range(4):
+            few[k] = blank(SUM)
+        for c in range(cells // 4 * 4):
+            few[c % 4] = few[c % 4] + x[c * channels + i]
+        y[i] = (few[0] + few[2]) + (few[1] + few[3])
+        for c in range(cells // 4 * 4, cells):
             y[i] = y[i] + x[c * channels + i]
-        c += 1
+        i += 1
     divide_by(y, n, divisor, y)
 
 

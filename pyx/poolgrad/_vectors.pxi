@@ -44,39 +44,108 @@ cdef extern from *:
     INLINE void store_bits(BITS *y, mask v) { *(loose_mask *)y = v; }
     INLINE vec splat(REAL value) { return value - (vec){0}; }  /* 0 + -0 would be 0 */
     INLINE mask splat_bits(BITS value) { return (mask){0} + value; }
-    INLINE mask larger(vec v, vec best) { return (mask)(v > best); }
-    /* Larger, or the first NaN. */
-    INLINE mask beats(vec v, vec best) { return ~(mask)(best >= v) & (mask)(best == best); }
     /* What was read too far may be anything, and overflow; it is thrown away. */
     INLINE mask add_bits(mask a, mask b) {
         return (mask)((unsigned_mask)a + (unsigned_mask)b);
     }
-    INLINE mask equal_bits(mask a, mask b) { return (mask)(a == b); }
-    /* Each of `a` where all bits of the mask are set, of `b` where none is. */
-    INLINE mask choose_bits(mask m, mask a, mask b) {
-    #if AVX2
-        return (mask)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)m);
-    #else
-        return (m & a) | (~m & b);
-    #endif
-    }
-    INLINE vec choose(mask m, vec a, vec b) { return (vec)choose_bits(m, (mask)a, (mask)b); }
-    INLINE vec where(mask m, vec v) { return (vec)(m & (mask)v); }
-    INLINE mask numbers(vec v) { return (mask)(v == v); }
-    INLINE mask above(vec v, vec least) { return (mask)(v > least); }
-    INLINE int all_set(mask m) {
+    /* Yes or no for each lane: with AVX-512 a bit, else all bits of the lane. */
     #if AVX512
-        return _mm512_movepi8_mask((__m512i)m) == ~(__mmask64)0;
-    #elif AVX2
-        return _mm256_movemask_epi8((__m256i)m) == -1;
+    typedef __mmask16 flags;
+    #define COMPARED(v, how, other)                                                      \
+        (FLOATS ? (flags)_mm512_cmp_ps_mask((__m512)(v), (__m512)(other), how)            \
+                : (flags)_mm512_cmp_pd_mask((__m512d)(v), (__m512d)(other), how))
+    INLINE flags every_lane(void) { return (flags)((1 << LANES) - 1); }
+    INLINE flags lanes_up_to(Py_ssize_t n) { return (flags)((1 << n) - 1); }
+    INLINE flags larger(vec v, vec best) { return COMPARED(v, _CMP_GT_OQ, best); }
+    /* Larger, or the first NaN. */
+    INLINE flags beats(vec v, vec best) {
+        return COMPARED(best, _CMP_NGE_UQ, v) & COMPARED(best, _CMP_ORD_Q, best);
+    }
+    INLINE flags numbers(vec v) { return COMPARED(v, _CMP_ORD_Q, v); }
+    INLINE int all_set(flags f) { return f == every_lane(); }
+    /* Each of `a` where a flag is set, of `b` where it is not. */
+    INLINE mask choose_bits(flags f, mask a, mask b) {
+        return FLOATS ? (mask)_mm512_mask_mov_epi32((__m512i)b, f, (__m512i)a)
+                      : (mask)_mm512_mask_mov_epi64((__m512i)b, (__mmask8)f, (__m512i)a);
+    }
+    /* sum + v where a flag is set; a sum that is not -0.0 does not change where none is. */
+    INLINE vec add_where(flags f, vec v, vec sum) {
+        return FLOATS
+            ? (vec)_mm512_mask_add_ps((__m512)sum, f, (__m512)sum, (__m512)v)
+            : (vec)_mm512_mask_add_pd((__m512d)sum, (__mmask8)f, (__m512d)sum, (__m512d)v);
+    }
+    /* Which of so many bytes or ints, a lane each, are equal to a number. */
+    INLINE flags equal_bytes(const unsigned char *x, Py_ssize_t number) {
+        __m128i all = _mm_set1_epi8((char)number);
+        return FLOATS
+            ? (flags)_mm_cmpeq_epi8_mask(_mm_loadu_si128((const __m128i *)x), all)
+            : (flags)_mm_mask_cmpeq_epi8_mask(0xFF, _mm_loadl_epi64((const __m128i *)x), all);
+    }
+    INLINE flags equal_ints(const int *x, Py_ssize_t number) {
+        return FLOATS ? (flags)_mm512_cmpeq_epi32_mask(_mm512_loadu_si512(x),
+                                                       _mm512_set1_epi32((int)number))
+                      : (flags)_mm256_cmpeq_epi32_mask(_mm256_loadu_si256((const __m256i *)x),
+                                                       _mm256_set1_epi32((int)number));
+    }
+    #else
+    typedef mask flags;
+    INLINE flags every_lane(void) { return splat_bits(-1); }
+    INLINE flags lanes_up_to(Py_ssize_t n) {
+        flags f;
+        for (Py_ssize_t i = 0; i < LANES; i++) f[i] = i < n ? -1 : 0;
+        return f;
+    }
+    INLINE flags larger(vec v, vec best) { return (flags)(v > best); }
+    INLINE flags beats(vec v, vec best) { return ~(flags)(best >= v) & (flags)(best == best); }
+    INLINE flags numbers(vec v) { return (flags)(v == v); }
+    INLINE int all_set(flags f) {
+    #if AVX2
+        return _mm256_movemask_epi8((__m256i)f) == -1;
     #elif SSE2
-        return _mm_movemask_epi8((__m128i)m) == 0xFFFF;
+        return _mm_movemask_epi8((__m128i)f) == 0xFFFF;
     #else
         BITS every = -1;
-        for (Py_ssize_t i = 0; i < LANES; i++) every &= m[i];
+        for (Py_ssize_t i = 0; i < LANES; i++) every &= f[i];
         return every != 0;
     #endif
     }
+    INLINE mask choose_bits(flags f, mask a, mask b) {
+    #if AVX2
+        return (mask)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)f);
+    #else
+        return (f & a) | (~f & b);
+    #endif
+    }
+    INLINE vec add_where(flags f, vec v, vec sum) { return sum + (vec)(f & (mask)v); }
+    INLINE flags equal_bytes(const unsigned char *x, Py_ssize_t number) {
+        mask v;
+    #if AVX2
+        int32_t four;
+        if (FLOATS) v = (mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
+        else {
+            memcpy(&four, x, 4);
+            v = (mask)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+        }
+    #elif SSE2
+        int32_t few = 0;
+        __m128i wide;
+        memcpy(&few, x, LANES);
+        wide = _mm_unpacklo_epi8(_mm_cvtsi32_si128(few), _mm_setzero_si128());
+        wide = _mm_unpacklo_epi16(wide, _mm_setzero_si128());
+        v = (mask)(FLOATS ? wide : _mm_unpacklo_epi32(wide, _mm_setzero_si128()));
+    #else
+        for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
+    #endif
+        return (flags)(v == splat_bits((BITS)number));
+    }
+    INLINE flags equal_ints(const int *x, Py_ssize_t number) {
+        mask v;
+        if (sizeof(BITS) == sizeof(int)) v = *(const loose_mask *)x;
+        else for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
+        return (flags)(v == splat_bits((BITS)number));
+    }
+    #endif
+    INLINE vec choose(flags f, vec a, vec b) { return (vec)choose_bits(f, (mask)a, (mask)b); }
     /* max(v, best) of the CPU: `best` unless v is larger. Any NaN is up to the caller. */
     INLINE vec maximum(vec v, vec best) {
     #if AVX512
@@ -178,36 +247,6 @@ cdef extern from *:
     IN_TURN(first_in_turn, 0) IN_TURN(second_in_turn, LANES / 2)
     #endif
 
-    /* So many bytes or ints, each in a lane of its own. */
-    INLINE mask widen_bytes(const unsigned char *x) {
-    #if AVX512
-        return FLOATS ? (mask)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x))
-                      : (mask)_mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)x));
-    #elif AVX2
-        int32_t four;
-        if (FLOATS) return (mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
-        memcpy(&four, x, 4);
-        return (mask)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
-    #elif SSE2
-        int32_t few = 0;
-        __m128i v;
-        memcpy(&few, x, LANES);
-        v = _mm_unpacklo_epi8(_mm_cvtsi32_si128(few), _mm_setzero_si128());
-        v = _mm_unpacklo_epi16(v, _mm_setzero_si128());
-        return (mask)(FLOATS ? v : _mm_unpacklo_epi32(v, _mm_setzero_si128()));
-    #else
-        mask v;
-        for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
-        return v;
-    #endif
-    }
-    INLINE mask widen_ints(const int *x) {
-        mask v;
-        if (sizeof(BITS) == sizeof(int)) return *(const loose_mask *)x;
-        for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
-        return v;
-    }
-
     /* Store the low bytes of 16 numbers up to 255. */
     INLINE void narrow_bytes(const BITS *x, unsigned char *y) {
     #if defined(__SSE2__)
@@ -297,6 +336,40 @@ cdef extern from *:
     #endif
     }
 
+    /* The same of 16 by 16 elements of 4 bytes, or not at all. */
+    #if AVX512
+    #define WIDE_SIDE(size) ((size) == 4 ? 16 : 0)
+    INLINE void turn_wide(const void *from, Py_ssize_t gap, void *to, Py_ssize_t step) {
+        const float *x = (const float *)from;
+        float *y = (float *)to;
+        __m512 a[16], b[16];
+        for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_ps(x + i * gap);
+        /* Four rows are turned within each quarter of a vector, then the quarters change places. */
+        for (int i = 0; i < 16; i += 4) {
+            __m512 p = _mm512_unpacklo_ps(a[i], a[i + 1]), q = _mm512_unpackhi_ps(a[i], a[i + 1]);
+            __m512 r = _mm512_unpacklo_ps(a[i + 2], a[i + 3]);
+            __m512 s = _mm512_unpackhi_ps(a[i + 2], a[i + 3]);
+            b[i] = _mm512_shuffle_ps(p, r, 0x44), b[i + 1] = _mm512_shuffle_ps(p, r, 0xEE);
+            b[i + 2] = _mm512_shuffle_ps(q, s, 0x44), b[i + 3] = _mm512_shuffle_ps(q, s, 0xEE);
+        }
+        for (int i = 0; i < 4; i++) {
+            __m512 p = _mm512_shuffle_f32x4(b[i], b[i + 4], 0x88);
+            __m512 q = _mm512_shuffle_f32x4(b[i], b[i + 4], 0xDD);
+            __m512 r = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0x88);
+            __m512 s = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0xDD);
+            _mm512_storeu_ps(y + i * step, _mm512_shuffle_f32x4(p, r, 0x88));
+            _mm512_storeu_ps(y + (i + 4) * step, _mm512_shuffle_f32x4(q, s, 0x88));
+            _mm512_storeu_ps(y + (i + 8) * step, _mm512_shuffle_f32x4(p, r, 0xDD));
+            _mm512_storeu_ps(y + (i + 12) * step, _mm512_shuffle_f32x4(q, s, 0xDD));
+        }
+    }
+    #else
+    #define WIDE_SIDE(size) 0
+    INLINE void turn_wide(const void *from, Py_ssize_t gap, void *to, Py_ssize_t step) {
+        (void)from, (void)gap, (void)to, (void)step;
+    }
+    #endif
+
     INLINE int is_power_of_two(REAL value) {
         BITS pattern;
         memcpy(&pattern, &value, sizeof(value));
@@ -320,12 +393,18 @@ cdef extern from *:
        which would read each one before it is written. */
     INLINE void write_past(const REAL *x, Py_ssize_t n, REAL *y) {
         Py_ssize_t i = 0;
-    #if defined(__SSE2__)
-        const Py_ssize_t line = 64 / sizeof(REAL), step = 16 / sizeof(REAL);
+    #if AVX512 || AVX2 || SSE2
+        const Py_ssize_t line = 64 / sizeof(REAL);
         for (; i < n && (uintptr_t)(y + i) % 64; i++) y[i] = x[i];
         for (; i + line <= n; i += line)
-            for (Py_ssize_t k = i; k < i + line; k += step)
-                _mm_stream_ps((float *)(y + k), _mm_loadu_ps((const float *)(x + k)));
+            for (Py_ssize_t k = i; k < i + line; k += LANES)
+    #if AVX512
+                _mm512_stream_ps((float *)(y + k), (__m512)load(x + k));
+    #elif AVX2
+                _mm256_stream_ps((float *)(y + k), (__m256)load(x + k));
+    #else
+                _mm_stream_ps((float *)(y + k), (__m128)load(x + k));
+    #endif
     #endif
         for (; i < n; i++) y[i] = x[i];
     }
@@ -341,6 +420,7 @@ cdef extern from *:
     """
     ctypedef real vec
     ctypedef bits mask
+    ctypedef bits flags
     const Py_ssize_t LANES
     vec load(const real *x) noexcept nogil
     void store(real *y, vec v) noexcept nogil
@@ -348,16 +428,18 @@ cdef extern from *:
     void store_bits(bits *y, mask v) noexcept nogil
     vec splat(real value) noexcept nogil
     mask splat_bits(bits value) noexcept nogil
-    mask larger(vec v, vec best) noexcept nogil
-    mask beats(vec v, vec best) noexcept nogil
     mask add_bits(mask a, mask b) noexcept nogil
-    mask equal_bits(mask a, mask b) noexcept nogil
-    mask choose_bits(mask m, mask a, mask b) noexcept nogil
-    vec choose(mask m, vec a, vec b) noexcept nogil
-    vec where(mask m, vec v) noexcept nogil
-    mask numbers(vec v) noexcept nogil
-    mask above(vec v, vec least) noexcept nogil
-    bint all_set(mask m) noexcept nogil
+    flags every_lane() noexcept nogil
+    flags lanes_up_to(Py_ssize_t n) noexcept nogil
+    flags larger(vec v, vec best) noexcept nogil
+    flags beats(vec v, vec best) noexcept nogil
+    flags numbers(vec v) noexcept nogil
+    bint all_set(flags f) noexcept nogil
+    mask choose_bits(flags f, mask a, mask b) noexcept nogil
+    vec choose(flags f, vec a, vec b) noexcept nogil
+    vec add_where(flags f, vec v, vec sum) noexcept nogil
+    flags equal_bytes(const unsigned char *x, Py_ssize_t number) noexcept nogil
+    flags equal_ints(const int *x, Py_ssize_t number) noexcept nogil
     vec maximum(vec v, vec best) noexcept nogil
     vec evens(vec a, vec b) noexcept nogil
     vec odds(vec a, vec b) noexcept nogil
@@ -365,13 +447,13 @@ cdef extern from *:
     vec in_order(vec v) noexcept nogil
     vec first_in_turn(vec a, vec b) noexcept nogil
     vec second_in_turn(vec a, vec b) noexcept nogil
-    mask widen_bytes(const unsigned char *x) noexcept nogil
-    mask widen_ints(const int *x) noexcept nogil
     void narrow_bytes(const bits *x, unsigned char *y) noexcept nogil
     int SIDE(int size) noexcept nogil
     void turn(
         const void *x, Py_ssize_t gap, void *y, Py_ssize_t step, int size, Py_ssize_t columns
     ) noexcept nogil
+    int WIDE_SIDE(int size) noexcept nogil
+    void turn_wide(const void *x, Py_ssize_t gap, void *y, Py_ssize_t step) noexcept nogil
     bint is_power_of_two(real value) noexcept nogil
     real add_up(const real *x, Py_ssize_t n) noexcept nogil
     void write_past(const real *x, Py_ssize_t n, real *y) noexcept nogil

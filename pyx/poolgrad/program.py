@@ -76,12 +76,17 @@ FEW_CLIPPED: Final = 4
 MOST_ROWS: Final = 16
 MOST_RUN: Final = 4096
 
+#: Elements of gradients of averages that share no cell that are made at a time, and of a row for
+#: which that pays.
+PIECE: Final = 4096
+LEAST_LONE: Final = 32
+
 #: Bytes of gradients from which those of an average are written past the caches, which they would
 #: not stay in.
 PAST_BYTES: Final = 16 * 1024 * 1024
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
-HEADER: Final = 29
+HEADER: Final = 30
 AXIS_FIELDS: Final = 6
 
 
@@ -178,13 +183,21 @@ def program(
     most = max(prod(axis.size for axis in axes), prod(axis.output for axis in axes))
     # Averages of whole planes.
     whole = divisors is not None and most <= MOST_CELLS and all(a.whole for a in axes)
+    # Gradients of averages that share no cell.
+    lone = (
+        task == "adjoint"
+        and not whole
+        and all(axis.plain and axis.kernel <= axis.stride and axis.dilation == 1 for axis in axes)
+        and width.windows * channels >= LEAST_LONE
+        and axes[2].stride * min(channels, NARROW) <= PIECE
+    )
     # What finds an argmax again is done as its forward is.
     windows = (axes[0].windows, axes[1].windows, axes[2].windows)
     rolls = channels == 1 and _rolls(windows if task == "search" else sides)
     roll = rolls and _rolls(sides) and not (routes and many_looks)
     # Windows that scatter a saved argmax, as few of them do as well as many, and those that
     # `apart` makes by the vector are best left where they are.
-    alone = whole or rolls or (task == "route" and (many_looks or looks <= FEW_LOOKS))
+    alone = whole or lone or rolls or (task == "route" and (many_looks or looks <= FEW_LOOKS))
     alone = alone or (
         task in ("forward", "argmax", "search")
         and windows[2].period == 1 < windows[2].advance
@@ -229,7 +242,7 @@ def program(
     )
     padded = padded or roll
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
-    copied = padded or task == "adjoint"
+    copied = (padded or task == "adjoint") and not lone
     visits = prod(s.taps * s.period / s.advance for s in sides)
     # Long vectors of narrow cells reach many elements more often than windows do.
     apart = channels == width.period == 1 and width.advance > 1
@@ -289,7 +302,9 @@ def program(
             sizes[k] = max(least, (sizes[k] + 1) // 2)
 
     cell = sizes[4] * itemsize
-    if whole:
+    if lone:
+        sizes[4] = min(sizes[4], PIECE // axes[2].stride)
+    elif whole:
         sizes[4] = sizes[4] if backward else min(sizes[4], MOST_SUMS // itemsize)
     elif slide:
         budget = VAST_BYTES if max(height.taps, width.taps) > ORDINARY else MOST_BYTES
@@ -317,6 +332,10 @@ def program(
             cut(k, least, MOST_BYTES)
     if separable and sizes[4] < channels and padding <= width.size + 64:
         padded = copied = True  # so that a row is one vector again
+    cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
+    moved = planes * max(1, channels) * (cells_in + cells_out) * itemsize
+    past = moved >= PAST_BYTES and (lone or channels >= NARROW) and task == "adjoint"
+    past = past and not together
     uncut = sizes[1:] == [depth.windows, height.windows, width.windows, max(1, channels)]
     if uncut:
         plane = max(
@@ -331,12 +350,9 @@ def program(
     else:
         sizes[0] = 1
     stage, work, line, slab, table = (0, 0, 0, 0, 0) if whole else workspace()
-    cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
-    moved = planes * max(1, channels) * (cells_in + cells_out) * itemsize
-    past = task == "adjoint" and moved >= PAST_BYTES and channels >= NARROW and not together
     code = [
         planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
-        divisors is not None and not backward, task == "adjoint", past, scatter,
+        divisors is not None and not backward, task == "adjoint", lone, past, scatter,
         slab, *band, stage, work, line,
         whole, together, cells_in, cells_out, table,
     ]  # fmt: skip
