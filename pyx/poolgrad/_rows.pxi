@@ -335,6 +335,53 @@ cdef inline bint enough(const Segment *segment, Py_ssize_t width, const Run *run
     )
 
 
+cdef enum:
+    COLUMN = 16      # rows of which a window each is made at a time
+    LEAST_COLUMN = 6
+    MOST_TAPS = 32
+
+
+cdef bint make_column(
+    Kind kind, bint exact, const real *x, const Box *b, const Window *window, const Run *run,
+    real *y, bits *places
+) noexcept nogil:
+    """Make a window of each row, of one channel, by vectors of rows; False if that does not pay."""
+    cdef Py_ssize_t taps = b.count[0] * b.count[1] * window.count, d, h, w, r, top = 0, rows
+    cdef real[MOST_TAPS * COLUMN] turned
+    cdef real[COLUMN] made
+    cdef bits[COLUMN] made_places
+    cdef const real *source
+    cdef real *to
+    cdef Box one = b[0]
+    if run.rows < LEAST_COLUMN or not 0 < taps <= MOST_TAPS:
+        return False
+    one.count[2], one.hop[2], one.place = window.count, window.hop, b.place + window.place
+    one.pitch[2] = COLUMN
+    one.pitch[1] = one.count[2] * one.pitch[2]
+    one.pitch[0] = one.count[1] * one.pitch[1]
+    while top < run.rows:
+        rows = min(COLUMN, run.rows - top)
+        to = turned
+        for d in range(b.count[0]):
+            for h in range(b.count[1]):
+                for w in range(window.count):
+                    source = x + d * b.pitch[0] + h * b.pitch[1] + window.start + w * window.step
+                    for r in range(rows):
+                        to[r] = source[(top + r) * run.x_step]
+                    for r in range(rows, COLUMN):
+                        to[r] = to[0]
+                    to += COLUMN
+        box(kind, exact, turned, &one, COLUMN, made, made_places)
+        if kind == SUM and b.divisor != 0:
+            divide_by(made, COLUMN, b.divisor, made)
+        for r in range(rows):
+            y[(top + r) * run.y_step] = made[r]
+            if kind == ARGMAX:
+                places[(top + r) * run.places_step] = made_places[r]
+        top += rows
+    return True
+
+
 cdef void sweep(
     Kind kind,
     bint exact,
@@ -386,6 +433,11 @@ cdef void sweep(
                 space.divided = b.divisor != 0
             continue
         if k < space.n_segments:
+            continue
+        if segment.many == 1 and channels == y_pitch == pitch == 1 and kind < ROUTE_BYTES and (
+            make_column(kind, exact, x, b, window, run, y + segment.first, places + segment.first)
+        ):
+            space.divided = b.divisor != 0
             continue
         done = 0
         for r in range(run.rows):

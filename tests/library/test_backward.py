@@ -198,6 +198,12 @@ MIDDLE = [
     ((1, 7, 6, 143, 2), (2, 4, 3), {"stride": (1, 3, 2), "padding": (1, 2, 1)}),
     ((1, 4, 345, 3), 3, {"stride": 2, "padding": 1}),
     ((1, 5, 300, 4), 3, {"stride": 2}),
+    # Windows that share no cell, in pieces: with cells between them, outside, and in long rows.
+    ((1, 30, 137, 3), (2, 3), {"stride": (3, 5), "padding": 1}),
+    ((1, 4, 5, 3000), 2, {}),
+    ((2, 2, 4500, 1), (1, 2), {"stride": (1, 3)}),
+    ((1, 6, 7, 90, 2), (2, 1, 4), {"stride": (2, 2, 4), "padding": (0, 0, 1), "ceil_mode": True}),
+    ((1, 3, 5000, 1), 2, {}),
     ((1, 18, 12, 75, 1), (12, 9, 3), {"stride": (6, 5, 2), "padding": (5, 3, 1)}),
     # Whole planes.
     ((3, 7, 7, 1500), 7, {}),
@@ -316,6 +322,8 @@ PAST = {
     "between_windows": ((1, 9, 11, 20), {"kernel_size": 2, "stride": 3}),
     "series": ((3, 50, 16), {"kernel_size": 4}),
     "volume": ((1, 4, 6, 8, 33), {"kernel_size": (2, 3, 2)}),
+    "channels_first": ((2, 3, 6, 70), {"kernel_size": 2, "layout": "channels_first"}),
+    "cells_between": ((1, 2, 9, 111), {"kernel_size": 2, "stride": 3, "layout": "channels_first"}),
     "padding_only": ((1, 3, 4, 16), {"kernel_size": 2, "stride": 3, "padding": ((0, 9), (0, 0))}),
     "whole": ((2, 7, 5, 100), {"kernel_size": (7, 5)}),
     "adaptive": ((2, 7, 9, 18), {"output_size": (3, 4)}),
