@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memset
 cdef enum:
     MOST_OFFSETS = 65536  # of a table; windows with more taps do without
     SMALL = 4096          # elements that become 0 in one go
+    TABLE = 256           # values of a byte
 
 
 cdef inline void add_apart(
@@ -129,11 +130,28 @@ cdef void add_four(
     """As `add_at`, in four planes at once, of so many cells and windows.
 
     Neighbouring windows often have the same largest element, and each addition to it has to wait
-    for the last one. Those of other planes need not.
+    for the last one. Those of other planes need not. Bytes have a table for each of the planes.
     """
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, a, b, c, d, k
+    cdef real one, two, three, four
+    dx += base
     for i in range(n):
-        add_apart(dx + base + i * step, cells, offsets, which + i, dy + i, windows)
+        if index is int:
+            add_apart(dx, cells, offsets, which + i, dy + i, windows)
+        else:
+            a, b = offsets[TABLE + which[i]], offsets[2 * TABLE + which[i + windows]]
+            c = offsets[3 * TABLE + which[i + 2 * windows]]
+            d = offsets[4 * TABLE + which[i + 3 * windows]]
+            if (a | b | c | d) < 0:  # one points nowhere
+                for k in range(4):
+                    a = offsets[(1 + k) * TABLE + which[i + k * windows]]
+                    if a >= 0:
+                        dx[a] += dy[i + k * windows]
+            else:
+                one, two = dx[a] + dy[i], dx[b] + dy[i + windows]
+                three, four = dx[c] + dy[i + 2 * windows], dx[d] + dy[i + 3 * windows]
+                dx[a], dx[b], dx[c], dx[d] = one, two, three, four
+        dx += step
 
 
 cdef inline void set_to_zero(
@@ -691,20 +709,29 @@ cdef Py_ssize_t offset_of(
 
 
 cdef Py_ssize_t *offsets_of(
-    const Py_ssize_t *forward, Py_ssize_t cell, Py_ssize_t taps
+    const Py_ssize_t *forward, Py_ssize_t cell, Py_ssize_t taps, bint by_four
 ) noexcept nogil:
     """Allocate and write the offsets of so many taps, and -1 for none; or return NULL.
 
-    None is -1 or 255. What is returned lies behind the first element that was allocated.
+    None is -1 or 255. What is returned lies behind the first element that was allocated. By four,
+    tables for as many planes that lie behind one another follow, if the taps are so few.
     """
-    cdef Py_ssize_t place
-    cdef Py_ssize_t *offsets = <Py_ssize_t *>malloc((1 + max(taps, 256)) * sizeof(Py_ssize_t))
+    cdef Py_ssize_t place, plane, size = cell
+    cdef Py_ssize_t *offsets = <Py_ssize_t *>malloc((1 + max(taps, 5 * TABLE)) * sizeof(Py_ssize_t))
     if offsets == NULL:
         return NULL
     offsets += 1
-    (offsets - 1)[0] = offsets[255] = -1
+    (offsets - 1)[0] = offsets[TABLE - 1] = -1
     for place in range(taps):
         offsets[place] = offset_of(forward, cell, place)
+    if by_four and taps < TABLE:
+        for place in range(3):
+            size *= (forward + forward[AXES + place * AXIS_FIELDS + TAPS_AT])[SIZE]
+        for plane in range(4):
+            for place in range(TABLE):
+                offsets[(1 + plane) * TABLE + place] = (
+                    plane * size + offsets[place] if place < taps else -1
+                )
     return offsets
 
 
@@ -854,7 +881,7 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
         again_block = lay_out(f, 1, 0, &again)
         slab = <index *>malloc((p[SLAB] + 64) * sizeof(index))
     if p[SCATTER] and taps_of(f) <= MOST_OFFSETS:
-        offsets = offsets_of(f, p[CHANNELS], taps_of(f))
+        offsets = offsets_of(f, p[CHANNELS], taps_of(f), p[CHANNELS] == 1 and p[PLANES] >= 4)
     if p[TOGETHER]:
         together = <real *>malloc(
             (n + 2 * m) * MOST_TOGETHER * sizeof(real) + n * MOST_TOGETHER * sizeof(index)

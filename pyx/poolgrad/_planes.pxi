@@ -436,7 +436,7 @@ cdef inline void spread_shares(
 
 cdef inline void write_row(
     const Py_ssize_t *program, const real *x, Py_ssize_t cells, Py_ssize_t channels,
-    Py_ssize_t cell, real *y
+    Py_ssize_t cell, real *y, Pending *pending
 ) noexcept nogil:
     """Copy cells to where they lie `cell` elements apart."""
     cdef Py_ssize_t i
@@ -444,7 +444,7 @@ cdef inline void write_row(
         channels, cells = cells * channels, 1
     for i in range(cells):
         if program[PAST]:
-            write_past(x + i * channels, channels, y + i * cell)
+            write_past(x + i * channels, channels, y + i * cell, pending)
         else:
             copy_row(x + i * channels, channels, y + i * cell)
 
@@ -477,6 +477,8 @@ cdef void share_tile(
     cdef Py_ssize_t deep, high, rows, many, shared, low, end, at
     cdef real[PIECE] shares
     cdef real[PIECE] made
+    cdef Pending pending
+    pending.n = 0
     for axis in range(3):
         field[axis] = program + AXES + axis * AXIS_FIELDS
         size[axis] = (program + field[axis][TAPS_AT])[SIZE]
@@ -517,9 +519,11 @@ cdef void share_tile(
                     )
                     for k in range(rows):
                         write_row(program, made + (low + before - w * every) * channels, end - low,
-                                  channels, target.cell, target.y + at + k * target.height)
+                                  channels, target.cell, target.y + at + k * target.height,
+                                  &pending)
                     w += many
                 h += rows
+    write_pending(&pending)
 
 
 cdef enum:
@@ -572,6 +576,8 @@ cdef bint reduce_plane(
     cdef Box b
     cdef Rows rows
     cdef Run run
+    cdef Pending pending
+    pending.n = 0
     run.rows = 1
     run.x_step = run.y_step = run.places_step = 0
     if program[ROLL] and not exact and (
@@ -660,7 +666,7 @@ cdef bint reduce_plane(
                     i = target.depth
                 if i > 0:
                     if program[PAST]:
-                        write_past(made, out * target.cell, to)  # the row made last
+                        write_past(made, out * target.cell, to, &pending)  # the row made last
                     else:
                         memcpy(to, to - i, out * target.cell * sizeof(real))
                     continue
@@ -703,12 +709,13 @@ cdef bint reduce_plane(
                 sweep(kind, exact, program, row, rows.pitch, &b, tile.channels, out, space,
                       to, to_pitch, places, &run)
             if program[PAST] and to == made:
-                write_past(made, out * target.cell, target.y + at)
+                write_past(made, out * target.cell, target.y + at, &pending)
             if kind != ARGMAX and not empty and (space.divided or not program[MEAN]):
                 continue  # they are finished
             for i in range(run.rows):
                 finish(kind, program, places + i * run.places_step, tile, target, plane, d, h + i,
                        space, argmax)
+    write_pending(&pending)
     return all_set(numbers(load(space.seen)))
 
 

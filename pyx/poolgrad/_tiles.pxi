@@ -222,52 +222,47 @@ cdef inline bint next_group(
 
 
 cdef enum:
-    FEW_VECTORS = 4    # of channels that are added up at a time, in registers
+    MOST_SUMS = 2048   # channels of a tile of whole planes
+    FAR = 4096         # bytes
+    ROUNDS = 3         # of four cells, for which each sum is read and written once
     MOST_SHARES = 512  # planes whose gradients are divided at a time
 
 
 cdef inline void add_cells_up(
     const real *x, Py_ssize_t cells, Py_ssize_t channels, Py_ssize_t n, real divisor, real *y
 ) noexcept nogil:
-    """As `add_up`, of the first n channels of each cell, and divide the sums.
-
-    A few vectors of all cells are added up in registers, while the next ones are fetched.
-    """
-    cdef vec[4][FEW_VECTORS] sums
-    cdef real[4] few
-    cdef Py_ssize_t i = 0, k, u, c
+    """As `add_up`, of the first n channels of each cell."""
+    cdef real[4 * MOST_SUMS] sums
     cdef const real *cell
-    while i + FEW_VECTORS * LANES <= n:
-        cell = x + i
-        for k in range(4):
-            for u in range(FEW_VECTORS):
-                sums[k][u] = splat(blank(SUM))
-        c = 0
-        while c + 4 <= cells:
+    cdef real *to
+    cdef Py_ssize_t i, k, m, rounds, done, c = 0
+    cdef vec sum
+    for i in range(4 * n):
+        sums[i] = blank(SUM)
+    while c + 4 <= cells:
+        rounds = min(ROUNDS, (cells - c) // 4)
+        done = 0
+        # Memory is read sooner at many places far apart at once than at one, or at near ones.
+        while n * <Py_ssize_t>sizeof(real) >= FAR and done + LANES <= n:
             for k in range(4):
-                for u in range(FEW_VECTORS):
-                    sums[k][u] = sums[k][u] + load(cell + u * LANES)
-                cell += channels
-            c += 4
-        for u in range(FEW_VECTORS):
-            sums[0][u] = (sums[0][u] + sums[2][u]) + (sums[1][u] + sums[3][u])
-        while c < cells:
-            for u in range(FEW_VECTORS):
-                sums[0][u] = sums[0][u] + load(cell + u * LANES)
-            cell += channels
-            c += 1
-        for u in range(FEW_VECTORS):
-            store(y + i + u * LANES, sums[0][u])
-        i += FEW_VECTORS * LANES
-    while i < n:
-        for k in range(4):
-            few[k] = blank(SUM)
-        for c in range(cells // 4 * 4):
-            few[c % 4] = few[c % 4] + x[c * channels + i]
-        y[i] = (few[0] + few[2]) + (few[1] + few[3])
-        for c in range(cells // 4 * 4, cells):
+                cell, to = x + (c + k) * channels + done, sums + k * n + done
+                sum = load(to)
+                for m in range(rounds):
+                    sum = sum + load(cell + 4 * m * channels)
+                store(to, sum)
+            done += LANES
+        for m in range(rounds):
+            for k in range(4):
+                cell, to = x + (c + 4 * m + k) * channels, sums + k * n
+                for i in range(done, n):
+                    to[i] = to[i] + cell[i]
+        c += 4 * rounds
+    for i in range(n):
+        y[i] = (sums[i] + sums[2 * n + i]) + (sums[n + i] + sums[3 * n + i])
+    while c < cells:
+        for i in range(n):
             y[i] = y[i] + x[c * channels + i]
-        i += 1
+        c += 1
     divide_by(y, n, divisor, y)
 
 
@@ -276,15 +271,18 @@ cdef inline void reduce_cells(
 ) noexcept nogil:
     """Make n channels of the average of a plane, or of its gradient."""
     cdef Py_ssize_t channels = p[CHANNELS], c
+    cdef Pending pending
+    pending.n = 0
     if not p[ADJOINT]:
         add_cells_up(x, cells, channels, n, divisor, y)
         return
     divide_by(x, n, divisor, y)
     for c in range(1, cells):
         if p[PAST]:
-            write_past(y, n, y + c * channels)
+            write_past(y, n, y + c * channels, &pending)
         else:
             memcpy(y + c * channels, y, n * sizeof(real))
+    write_pending(&pending)
 
 
 cdef void reduce_whole(

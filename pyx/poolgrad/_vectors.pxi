@@ -389,24 +389,47 @@ cdef extern from *:
         return sum;
     }
 
-    /* Copy to memory that is not needed soon: lines that are written as a whole go past the caches,
-       which would read each one before it is written. */
-    INLINE void write_past(const REAL *x, Py_ssize_t n, REAL *y) {
-        Py_ssize_t i = 0;
-    #if AVX512 || AVX2 || SSE2
-        const Py_ssize_t line = 64 / sizeof(REAL);
-        for (; i < n && (uintptr_t)(y + i) % 64; i++) y[i] = x[i];
-        for (; i + line <= n; i += line)
-            for (Py_ssize_t k = i; k < i + line; k += LANES)
+    /* Elements that begin a line of the cache, at a multiple of 64 bytes, and wait for the rest. */
+    typedef struct {
+        REAL *at;
+        Py_ssize_t n;
+        REAL line[64 / sizeof(REAL)];
+    } Pending;
+    INLINE void write_line(const REAL *x, REAL *y) {
     #if AVX512
-                _mm512_stream_ps((float *)(y + k), (__m512)load(x + k));
-    #elif AVX2
-                _mm256_stream_ps((float *)(y + k), (__m256)load(x + k));
+        _mm512_stream_ps((float *)y, (__m512)load(x));
+    #elif AVX2 || SSE2
+        for (Py_ssize_t k = 0; k < 64 / (Py_ssize_t)sizeof(REAL); k += LANES)
+    #if AVX2
+            _mm256_stream_ps((float *)(y + k), (__m256)load(x + k));
     #else
-                _mm_stream_ps((float *)(y + k), (__m128)load(x + k));
+            _mm_stream_ps((float *)(y + k), (__m128)load(x + k));
     #endif
+    #else
+        memcpy(y, x, 64);
     #endif
-        for (; i < n; i++) y[i] = x[i];
+    }
+    INLINE void write_pending(Pending *pending) {
+        for (Py_ssize_t k = 0; k < pending->n; k++) pending->at[k] = pending->line[k];
+        pending->n = 0;
+    }
+    /* Copy to memory that is not needed soon: lines that are written as a whole go past the caches,
+       which would read each one before it is written. Where the last write ended in a line, which
+       is begun only, and this one goes on from there, that is one line, too: to write it in two
+       pieces would take many times as long. */
+    INLINE void write_past(const REAL *x, Py_ssize_t n, REAL *y, Pending *pending) {
+        const Py_ssize_t line = 64 / sizeof(REAL);
+        Py_ssize_t i = 0;
+        if (pending->n && pending->at + pending->n == y) {
+            while (i < n && pending->n < line) pending->line[pending->n++] = x[i++];
+            if (pending->n == line) write_line(pending->line, pending->at), pending->n = 0;
+            else return;
+        }
+        write_pending(pending);
+        for (; i < n && (uintptr_t)(y + i) % 64; i++) y[i] = x[i];
+        for (; i + line <= n; i += line) write_line(x + i, y + i);
+        pending->at = y + i;
+        while (i < n) pending->line[pending->n++] = x[i++];
     }
     /* What went past the caches is seen by whoever sees what is written from here on. */
     INLINE void settle(void) {
@@ -456,7 +479,10 @@ cdef extern from *:
     void turn_wide(const void *x, Py_ssize_t gap, void *y, Py_ssize_t step) noexcept nogil
     bint is_power_of_two(real value) noexcept nogil
     real add_up(const real *x, Py_ssize_t n) noexcept nogil
-    void write_past(const real *x, Py_ssize_t n, real *y) noexcept nogil
+    ctypedef struct Pending:
+        Py_ssize_t n
+    void write_pending(Pending *pending) noexcept nogil
+    void write_past(const real *x, Py_ssize_t n, real *y, Pending *pending) noexcept nogil
     void settle() noexcept nogil
     void poolgrad_prefetch(const void *p) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil

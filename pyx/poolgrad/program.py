@@ -334,8 +334,8 @@ def program(
         padded = copied = True  # so that a row is one vector again
     cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
     moved = planes * max(1, channels) * (cells_in + cells_out) * itemsize
-    past = moved >= PAST_BYTES and (lone or channels >= NARROW) and task == "adjoint"
-    past = past and not together
+    past = task == "adjoint" and (lone or channels >= NARROW)
+    past = past and moved >= PAST_BYTES and not together
     uncut = sizes[1:] == [depth.windows, height.windows, width.windows, max(1, channels)]
     if uncut:
         plane = max(
