@@ -446,7 +446,7 @@ cdef inline void write_row(
         if program[PAST]:
             write_past(x + i * channels, channels, y + i * cell, pending)
         else:
-            copy_row(x + i * channels, channels, y + i * cell)
+            memcpy(y + i * cell, x + i * channels, channels * sizeof(real))
 
 
 cdef inline Py_ssize_t share_row(
