@@ -577,6 +577,7 @@ cdef bint reduce_plane(
     cdef Rows rows
     cdef Run run
     cdef Pending pending
+    cdef Target there
     pending.n = 0
     run.rows = 1
     run.x_step = run.y_step = run.places_step = 0
@@ -709,7 +710,12 @@ cdef bint reduce_plane(
                 sweep(kind, exact, program, row, rows.pitch, &b, tile.channels, out, space,
                       to, to_pitch, places, &run)
             if program[PAST] and to == made:
+                if empty:
+                    there = target[0]
+                    there.y = made
+                    blot_out(kind, program, tile, &there, 0, d, h, <index>0)
                 write_past(made, out * target.cell, target.y + at, &pending)
+                continue
             if kind != ARGMAX and not empty and (space.divided or not program[MEAN]):
                 continue  # they are finished
             for i in range(run.rows):

@@ -66,7 +66,7 @@ cdef enum:
     TAPS_AT         # where in the program the table of taps is
     DIVISORS_AT     # where the table is whose counts make the divisors
     BOX             # taps of the largest window, of the forward
-    BEFORE          # how the forward's windows lie, for the gradient of a maximum
+    BEFORE          # how the forward's windows lie, for gradients
     EVERY
     APART
     AXIS_FIELDS
@@ -115,7 +115,7 @@ cdef struct Box:
     const real *tail        # a last tap, or NULL
     const bits *tail_carried
     Py_ssize_t tail_place
-    real divisor            # SUM: what `apart`, and `boxes` of several, divide by; or 0
+    real divisor            # SUM: what rows of windows are divided by; or 0
 
 cdef struct Run:
     # Neighbouring rows of results, made alike.

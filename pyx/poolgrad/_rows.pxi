@@ -434,8 +434,11 @@ cdef void sweep(
             continue
         if k < space.n_segments:
             continue
-        if segment.many == 1 and channels == y_pitch == pitch == 1 and kind < ROUTE_BYTES and (
-            make_column(kind, exact, x, b, window, run, y + segment.first, places + segment.first)
+        if (
+            segment.many == 1 and channels == y_pitch == pitch == 1 and kind < ROUTE_BYTES
+            and not program[LADDER]  # which adds in another order
+            and make_column(kind, exact, x, b, window, run, y + segment.first,
+                            places + segment.first)
         ):
             space.divided = b.divisor != 0
             continue

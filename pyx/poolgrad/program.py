@@ -262,6 +262,8 @@ def program(
     def workspace() -> tuple[int, int, int, int, int]:
         """Return the elements of stage, work, line and slab, and the rows of tables."""
         deep, high, wide = (s.reach(n) for s, n in zip(sides, sizes[1:4], strict=True))
+        if lone:
+            return 0, 0, 0, 0, max(*sizes[1:4], deep, high, wide)
         columns = (wide + (padding if padded else 0)) * sizes[4]
         out = sizes[3] * sizes[4]
         rows = 1 if separable or slide else deep * high

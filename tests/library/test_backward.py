@@ -321,6 +321,8 @@ PAST = {
     "overlapping": ((2, 7, 9, 17), {"kernel_size": 3, "stride": 1, "padding": 1}),
     "between_windows": ((1, 9, 11, 20), {"kernel_size": 2, "stride": 3}),
     "series": ((3, 50, 16), {"kernel_size": 4}),
+    "under_none": ((1, 21, 20), {"kernel_size": 18, "stride": 2}),
+    "rows_under_none": ((1, 4, 21, 20), {"kernel_size": (2, 18), "stride": 2}),
     "volume": ((1, 4, 6, 8, 33), {"kernel_size": (2, 3, 2)}),
     "channels_first": ((2, 3, 6, 70), {"kernel_size": 2, "layout": "channels_first"}),
     "cells_between": ((1, 2, 9, 111), {"kernel_size": 2, "stride": 3, "layout": "channels_first"}),

@@ -221,3 +221,16 @@ def test_defaults(op):
     function = getattr(pg, op)
     y = function(x, (2, 2), ceil_mode=False, layout="channels_last", **spelled)
     assert_same_bits(function(x, kernel_size=2), y)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernel_size", [(1, 12), (1, 31), (2, 5), (3, 3)])
+def test_equal_rows_have_equal_averages(kernel_size, dtype):
+    # One window a row is made with those of other rows; how many there are must not matter.
+    row = fill("normal", (1, 1, kernel_size[1], 1), dtype, 0)
+    for rows in (kernel_size[0], 7, 16, 20):
+        x = np.repeat(row, rows, axis=1)
+        y = pg.avg_pool(x, kernel_size, stride=1)
+        assert_same_bits(y, np.repeat(y[:, :1], y.shape[1], axis=1))
+        many = pg.avg_pool(np.repeat(x, 2, axis=-1), kernel_size, stride=1)
+        assert_same_bits(many[..., :1].copy(), y)

@@ -256,6 +256,12 @@ def test_long_rows_take_little_workspace(shape):
     assert made.workspace_bytes < 3 * 2**20
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 2048, 2048), (1, 30, 10**6, 3), (1, 10**5, 10**4, 1)])
+def test_windows_that_share_no_cell_take_little_workspace(shape):
+    made = pg.plan("avg_pool", shape, "float64", kernel_size=2)
+    assert made._program("adjoint").workspace_bytes < 3 * 2**20
+
+
 @pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
 def test_many_plans_do_not_pile_up(op):
     # What is cached is bounded: a server makes plans of shapes that strangers choose.
