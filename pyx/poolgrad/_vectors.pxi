@@ -74,7 +74,8 @@ cdef extern from *:
             ? (vec)_mm512_mask_add_ps((__m512)sum, f, (__m512)sum, (__m512)v)
             : (vec)_mm512_mask_add_pd((__m512d)sum, (__mmask8)f, (__m512d)sum, (__m512d)v);
     }
-    /* Which of so many bytes or ints, a lane each, are equal to a number. */
+    /* Which of so many bytes or ints, a lane each, are equal to a number: that of a tap, up to 254
+       for bytes, since they say "none" with 255. */
     INLINE flags equal_bytes(const unsigned char *x, Py_ssize_t number) {
         __m128i all = _mm_set1_epi8((char)number);
         return FLOATS

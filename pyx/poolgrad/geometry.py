@@ -12,7 +12,7 @@ this touches.
 
 Which windows cover a cell is a table of the same kind, the transposed one: the gradient of a sum
 is a sum with it. Kernels unfold the stretch of a table that they are working on, clipped to the
-real input. No kernel knows the words stride, padding, dilation or adaptive.
+real input, and but for gradients need no stride, padding or dilation.
 
 Everything is computed in Python integers, which cannot overflow. `LIMIT` keeps each quantity that
 reaches a kernel well inside 64 bits.

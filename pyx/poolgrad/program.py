@@ -242,7 +242,7 @@ def program(
     )
     padded = padded or roll
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
-    copied = (padded or task == "adjoint") and not lone
+    copied = padded or task == "adjoint"
     visits = prod(s.taps * s.period / s.advance for s in sides)
     # Long vectors of narrow cells reach many elements more often than windows do.
     apart = channels == width.period == 1 and width.advance > 1
@@ -334,10 +334,6 @@ def program(
             cut(k, least, MOST_BYTES)
     if separable and sizes[4] < channels and padding <= width.size + 64:
         padded = copied = True  # so that a row is one vector again
-    cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
-    moved = planes * max(1, channels) * (cells_in + cells_out) * itemsize
-    past = task == "adjoint" and (lone or channels >= NARROW)
-    past = past and moved >= PAST_BYTES and not together
     uncut = sizes[1:] == [depth.windows, height.windows, width.windows, max(1, channels)]
     if uncut:
         plane = max(
@@ -352,6 +348,10 @@ def program(
     else:
         sizes[0] = 1
     stage, work, line, slab, table = (0, 0, 0, 0, 0) if whole else workspace()
+    cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
+    moved = planes * max(1, channels) * (cells_in + cells_out) * itemsize
+    past = task == "adjoint" and (lone or channels >= NARROW)
+    past = past and moved >= PAST_BYTES and not together
     code = [
         planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
         divisors is not None and not backward, task == "adjoint", lone, past, scatter,

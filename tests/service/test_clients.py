@@ -202,6 +202,7 @@ def test_kserve(address, tmp_path):
 def test_perf_analyzer(address, tmp_path):
     program = shutil.which("perf_analyzer")
     if program is None or subprocess.run([program, "--version"], capture_output=True).returncode:
+        # No package index has it in working order; CONTRIBUTING.md says how to get it.
         pytest.skip("perf_analyzer is a binary that needs glibc 2.35, libb64 and CUDA's runtime")
     # Over HTTP it sends no parameters, so the window is a tensor.
     tensors = {
