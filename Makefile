@@ -15,7 +15,7 @@ ENGINE ?= $(shell command -v docker || command -v podman)
 
 BIN = .venv/bin
 SOURCES = pyproject.toml setup.py \
-	$(wildcard pyx/poolgrad/*.pyx pyx/poolgrad/*.pxi service/poolgrad_service/*.pyx)
+	$(wildcard pyx/poolgrad/*.pyx pyx/poolgrad/*.px[di] service/poolgrad_service/*.pyx)
 
 .PHONY: help run test test-baseline test-debug test-torch test-clients fuzz bench bench-service \
 	numbers instructions format check image image-run clean

@@ -9,6 +9,7 @@ import os
 import sys
 import sysconfig
 
+import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -111,6 +112,9 @@ class BuildExt(build_ext):
         for extension in self.extensions:
             isa = extension.name.rpartition("_")[2]
             extension.extra_compile_args = FLAGS + ISA_FLAGS.get(isa, [])
+            if extension.name.endswith("._quick"):
+                extension.include_dirs.append(np.get_include())
+                extension.define_macros.append(("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"))
             if "._numbers_avx" in extension.name:
                 # They look at bits one by one. Every CPU with AVX2 has these; `_cpu` sees to it.
                 extension.extra_compile_args += ["-mbmi", "-mbmi2", "-mlzcnt"]

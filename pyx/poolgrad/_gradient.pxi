@@ -910,8 +910,8 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
                         NULL if source != NULL else which, result, &inner, &space, &again,
                         slab)
             take_apart(result, m, planes, job.dx + first * m)
-    free(block)
-    free(again_block)
+    give_back(block, &space)
+    give_back(again_block, &again)
     free(slab)
     if offsets != NULL:
         free(offsets - 1)
@@ -948,3 +948,25 @@ def max_backward(
     with nogil:
         _crew.run(take_part_in_route, &job, helpers)
     return not job.failed
+
+
+cdef bint perform(const _quick.Call *call) noexcept nogil:
+    """Do what a call says, on this thread; False if there is no memory."""
+    cdef Route job
+    cdef Kind kind = SUM
+    if call.what == _quick.LARGEST:
+        kind = MAX if call.argmax == NULL else ARGMAX
+    if call.what != _quick.GRADIENT:
+        return make(
+            kind, call.program, <const real *>call.source, <real *>call.result, call.argmax,
+            call.item, 0,
+        )
+    job.p, job.f = call.program, call.forward
+    job.dy, job.x, job.dx = <const real *>call.source, <const real *>call.x, <real *>call.result
+    job.saved, job.item, job.failed = call.argmax, call.item, False
+    open_queue(&job.queue)
+    take_part_in_route(&job, 0)
+    return not job.failed
+
+
+quick = PyCapsule_New(<void *>perform, NULL, NULL)

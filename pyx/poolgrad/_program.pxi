@@ -150,6 +150,9 @@ cdef struct Spot:
     Py_ssize_t pitch[3]     # elements from plane to plane, and so on
     Py_ssize_t cell         # and from cell to cell
 
+cdef enum:
+    OWN = 8192  # bytes; more than small arrays need, so that nothing is allocated for them
+
 cdef struct Space:
     # One thread's workspace, and what of it is up to date.
     Window *windows[3]
@@ -175,3 +178,4 @@ cdef struct Space:
     bint empty[3]           # whether any window along an axis has no taps
     bint framed             # ROLL: whether the stage has padding on either side
     Spot which              # ROUTE: where the argmax is
+    char[OWN] own           # the memory of all this, where it suffices

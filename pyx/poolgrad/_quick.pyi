@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from poolgrad.arrays import Array
 from poolgrad.plan import Plan
 
 class Small:
-    def __init__(self, plan: Plan) -> None: ...
-    def remember(self, task: str, kernel: Callable[..., bool], code: object) -> None: ...
+    def __init__(self, plan: Plan, maximum: bool, kernel: object) -> None: ...
+    def remember(self, task: str, code: npt.NDArray[np.intp]) -> None: ...
 
 def recall(
     op: str, shape: object, dtype: np.dtype[Any], values: tuple[object, ...]
@@ -25,6 +26,7 @@ def backward(
     plan: Plan, dy: object, x: object, argmax: object, out: object, num_threads: object
 ) -> Array | None: ...
 def pool(
+    otherwise: Callable[..., Any],
     op: str,
     x: object,
     values: tuple[object, ...],
@@ -33,6 +35,7 @@ def pool(
     num_threads: object,
 ) -> Any: ...
 def pool_backward(
+    otherwise: Callable[..., Array],
     op: str,
     dy: object,
     x: object,
@@ -40,4 +43,4 @@ def pool_backward(
     argmax: object,
     out: object,
     num_threads: object,
-) -> Array | None: ...
+) -> Array: ...

@@ -1,7 +1,8 @@
 # Tiles, the threads that take them, and the reductions that Python calls.
 
-from poolgrad cimport _crew
+from poolgrad cimport _crew, _quick
 
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -105,7 +106,7 @@ cdef inline void *part(char **at, Py_ssize_t size) noexcept nogil:
 cdef void *lay_out(
     const Py_ssize_t *program, Py_ssize_t carried, Py_ssize_t item, Space *space
 ) noexcept nogil:
-    """Allocate one thread's workspace; NULL if there is no memory.
+    """Make one thread's workspace; NULL if there is no memory.
 
     Each part has room behind it for a vector that reads or writes too far.
     """
@@ -118,9 +119,11 @@ cdef void *lay_out(
     size += 3 * rows * (sizeof(Window) + sizeof(double))
     size += rows * sizeof(Segment) + (stage + work + 4 * line) * sizeof(real)
     size += stage * item + carried * (work + 4 * line) * sizeof(bits)
-    block = <char *>malloc(size)
-    if block == NULL:
-        return NULL
+    block = &space.own[0]
+    if size > OWN:
+        block = <char *>malloc(size)
+        if block == NULL:
+            return NULL
     at = block + 64 - <Py_ssize_t>block % 64
     for axis in range(3):
         space.windows[axis] = <Window *>part(&at, rows * sizeof(Window))
@@ -141,6 +144,12 @@ cdef void *lay_out(
     space.done_exact = -1
     space.framed = space.divided = False
     return block
+
+
+cdef inline void give_back(void *block, Space *space) noexcept nogil:
+    """Free what `lay_out` returned."""
+    if block != &space.own[0]:
+        free(block)
 
 
 cdef enum:
@@ -389,7 +398,7 @@ cdef bint reduce(
             (n + m) * MOST_TOGETHER * sizeof(real) + m * MOST_TOGETHER * sizeof(index)
         )
     if block == NULL or p[TOGETHER] and together == NULL:
-        free(block)
+        give_back(block, &space)
         free(together)
         return False
     if not p[TOGETHER]:
@@ -405,7 +414,7 @@ cdef bint reduce(
             take_apart(result, m, planes, y + first * m)
             if kind == ARGMAX:
                 take_apart(which, m, planes, argmax + first * m)
-    free(block)
+    give_back(block, &space)
     free(together)
     return True
 

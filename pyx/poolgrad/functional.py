@@ -139,7 +139,7 @@ def max_pool(
     (array([5., 5., 4.], dtype=float32), array([2, 0, 0], dtype=uint8))
     """
     values = (kernel_size, stride, padding, dilation, ceil_mode, layout)
-    return _forward("max_pool", x, values, return_argmax, out, num_threads)
+    return _quick.pool(_forward, "max_pool", x, values, return_argmax, out, num_threads)
 
 
 def max_pool_backward(
@@ -196,7 +196,7 @@ def max_pool_backward(
     array([0., 2., 0., 1., 0.], dtype=float32)
     """
     values = (kernel_size, stride, padding, dilation, ceil_mode, layout)
-    return _backward("max_pool", dy, x, values, argmax, out, num_threads)
+    return _quick.pool_backward(_backward, "max_pool", dy, x, values, argmax, out, num_threads)
 
 
 def avg_pool(
@@ -246,9 +246,17 @@ def avg_pool(
     >>> pg.avg_pool(x, 2, ceil_mode=True).ravel()
     array([1.5, 3.5, 5. ], dtype=float32)
     """
-    window = (kernel_size, stride, padding, dilation, ceil_mode, layout)
-    values = (*window, count_include_pad, divisor_override)
-    y: Array = _forward("avg_pool", x, values, False, out, num_threads)
+    values = (
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        layout,
+        count_include_pad,
+        divisor_override,
+    )
+    y: Array = _quick.pool(_forward, "avg_pool", x, values, False, out, num_threads)
     return y
 
 
@@ -300,9 +308,17 @@ def avg_pool_backward(
     >>> pg.avg_pool_backward(np.ones((1, 2, 1), np.float32), (1, 4, 1), 3, stride=1).ravel()
     array([0.33333334, 0.6666667 , 0.6666667 , 0.33333334], dtype=float32)
     """
-    window = (kernel_size, stride, padding, dilation, ceil_mode, layout)
-    values = (*window, count_include_pad, divisor_override)
-    return _backward("avg_pool", dy, x, values, None, out, num_threads)
+    values = (
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        layout,
+        count_include_pad,
+        divisor_override,
+    )
+    return _quick.pool_backward(_backward, "avg_pool", dy, x, values, None, out, num_threads)
 
 
 @overload
@@ -373,7 +389,7 @@ def adaptive_max_pool(
     (array([5., 5., 4.], dtype=float32), array([1, 0, 0], dtype=uint8))
     """
     values = (output_size, layout)
-    return _forward("adaptive_max_pool", x, values, return_argmax, out, num_threads)
+    return _quick.pool(_forward, "adaptive_max_pool", x, values, return_argmax, out, num_threads)
 
 
 def adaptive_max_pool_backward(
@@ -422,7 +438,9 @@ def adaptive_max_pool_backward(
     array([0., 2., 0., 1., 0.], dtype=float32)
     """
     values = (output_size, layout)
-    return _backward("adaptive_max_pool", dy, x, values, argmax, out, num_threads)
+    return _quick.pool_backward(
+        _backward, "adaptive_max_pool", dy, x, values, argmax, out, num_threads
+    )
 
 
 def adaptive_avg_pool(
@@ -480,7 +498,9 @@ def adaptive_avg_pool(
     >>> pg.adaptive_avg_pool(np.ones((2, 30, 40, 3), np.float32), (7, None)).shape
     (2, 7, 40, 3)
     """
-    y: Array = _forward("adaptive_avg_pool", x, (output_size, layout), False, out, num_threads)
+    y: Array = _quick.pool(
+        _forward, "adaptive_avg_pool", x, (output_size, layout), False, out, num_threads
+    )
     return y
 
 
@@ -525,7 +545,9 @@ def adaptive_avg_pool_backward(
     array([0.5, 1. , 0.5], dtype=float32)
     """
     values = (output_size, layout)
-    return _backward("adaptive_avg_pool", dy, x, values, None, out, num_threads)
+    return _quick.pool_backward(
+        _backward, "adaptive_avg_pool", dy, x, values, None, out, num_threads
+    )
 
 
 def argmax_to_indices(argmax: Array, plan: Plan, base: str = "plane") -> npt.NDArray[np.int64]:
@@ -623,9 +645,6 @@ def _forward(
     num_threads: int | None,
 ) -> Any:
     """Pool, given the hyperparameters in their order."""
-    made = _quick.pool(op, x, values, return_argmax, out, num_threads)
-    if made is not None:
-        return made
     array = as_input("x", x)
     plan = plan_of("x", op, array.shape, array.dtype, values)
     return plan.forward(array, return_argmax=return_argmax, out=out, num_threads=num_threads)
@@ -641,9 +660,6 @@ def _backward(
     num_threads: int | None,
 ) -> Array:
     """Return a gradient, given the hyperparameters in their order, and x or its shape."""
-    made = _quick.pool_backward(op, dy, x, values, argmax, out, num_threads)
-    if made is not None:
-        return made
     gradient = as_input("dy", dy)
     if isinstance(x, (tuple, list)):
         array, shape, dtype = None, x, gradient.dtype

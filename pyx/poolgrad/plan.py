@@ -472,6 +472,8 @@ class Plan:
                 None if OPERATIONS[self.op].has_argmax else self._divisors(),
             )
             self._programs[task] = found
+            if self._small is not None:
+                self._small.remember(task, found.code)
         return found
 
     @cached_property
@@ -481,8 +483,6 @@ class Plan:
     def _run(self, kernel: Callable[..., bool], task: Task, num_threads: int, *args: Any) -> None:
         """Call a kernel on as many threads as the work is worth."""
         made = self._program(task)
-        if self._small is not None:
-            self._small.remember(task, kernel, made.code)
         helpers = self._helpers(num_threads)
         if not kernel(made.finer(1 + helpers) if helpers else made.code, *args, helpers):
             raise MemoryError
@@ -500,7 +500,9 @@ class Plan:
     def _small(self) -> _quick.Small | None:
         """What `_quick` needs; None where a second thread is worth it, or an array is empty."""
         few = self.cost < 2 * STEPS_A_THREAD
-        return _quick.Small(self) if few and self.input_bytes and self.output_bytes else None
+        if not few or not self.input_bytes or not self.output_bytes:
+            return None
+        return _quick.Small(self, OPERATIONS[self.op].has_argmax, kernels[self.dtype].quick)
 
     @cached_property
     def _first_bad(self) -> Callable[[Array, int], int]:

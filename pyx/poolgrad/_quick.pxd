@@ -1,0 +1,18 @@
+# What a kernel is told of a call whose arguments are right, on one thread.
+
+cdef enum What:
+    LARGEST
+    TOTAL
+    GRADIENT       # of a maximum
+
+cdef struct Call:
+    What what
+    const Py_ssize_t *program
+    const Py_ssize_t *forward   # GRADIENT: the program of y
+    const void *source          # IN: x, or of a gradient, dy
+    const void *x               # GRADIENT, IN: to find the argmax again; or NULL: it is saved
+    void *argmax                # LARGEST, OUT, or NULL; GRADIENT, IN
+    int item                    # bytes of an element of it
+    void *result                # OUT
+
+ctypedef bint (*perform_t)(const Call *call) noexcept nogil  # False if there is no memory
