@@ -253,6 +253,17 @@ cdef bint all_planes(
     return good
 
 
+cdef bint none_clipped(const Py_ssize_t **taps, const Py_ssize_t *box) noexcept nogil:
+    """Whether all windows have all taps of the box."""
+    cdef int axis
+    for axis in range(3):
+        if taps[axis][PERIOD] != 1 or taps[axis][TAPS] != box[axis] or not all_inside(
+            taps[axis], 0, taps[axis][WINDOWS]
+        ):
+            return False
+    return True
+
+
 cdef Py_ssize_t find_bad(
     const index *argmax,
     Py_ssize_t first,                  # row of windows
@@ -269,9 +280,9 @@ cdef Py_ssize_t find_bad(
     cdef Py_ssize_t cell = first * wide * channels
     cdef bint good = below(argmax + cell, rows * wide * channels, <unsigned int>limit), inner
     cdef Window[3] at
-    if good and channels == 1 and plane * wide < 2147483647 and (
+    if good and (none_clipped(taps, box) or channels == 1 and plane * wide < 2147483647 and (
         all_planes(argmax + cell, rows // plane, taps, box, plane * wide)
-    ):
+    )):
         return -1  # else the first bad one is looked for
     # The last window along the width that is not clipped behind.
     if taps[2][PARTS] == 1 and taps[2][SIZE] > (box[2] - 1) * taps[2][STRIDE] + taps[2][BASE]:

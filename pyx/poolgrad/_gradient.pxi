@@ -346,6 +346,14 @@ cdef inline flags points_at(const index *x, Py_ssize_t place) noexcept nogil:
         return equal_bytes(x, place)
 
 
+cdef inline mask widened(const index *x) noexcept nogil:
+    """Return so many windows' argmax, a lane each."""
+    if index is int:
+        return widen_ints(x)
+    else:
+        return widen_bytes(x)
+
+
 cdef inline void route_row_of_pairs(
     const real *dy, const index *argmax, Py_ssize_t n, Py_ssize_t place, bint more, real *dx
 ) noexcept nogil:
@@ -405,11 +413,89 @@ cdef inline void route_row(
         argmax += channels
 
 
+cdef enum:
+    MOST_WOVEN = 32
+
+cdef struct Weave:
+    # How vectors of a row of dx are made of a row of dy, where windows lie side by side.
+    Py_ssize_t many                  # vectors; then it begins anew, with what is
+    Py_ssize_t step                  # so many elements of dy further
+    Py_ssize_t[MOST_WOVEN] start     # the elements of dy that each is made of,
+    bits[MOST_WOVEN * 16] order      # the place of each lane's among these,
+    bits[MOST_WOVEN * 16] tap        # and its tap in the row
+
+
+cdef bint weave(const Py_ssize_t *taps, Py_ssize_t channels, Weave *woven) noexcept nogil:
+    """Write that of windows along the width, if a vector has room for more than one cell."""
+    cdef Py_ssize_t length = taps[TAPS] * channels, k, i, at
+    woven.many = 1
+    if LANES < 8 or channels == 1 or channels >= LANES or taps[WINDOWS] * channels < LANES:
+        return False
+    while woven.many * LANES % length:
+        woven.many += 1
+        if woven.many > MOST_WOVEN:
+            return False
+    woven.step = woven.many * LANES // length * channels
+    for k in range(woven.many):
+        woven.start[k] = woven.step
+        for i in range(k * LANES, (k + 1) * LANES):
+            at = i // length * channels + i % channels
+            woven.start[k] = min(woven.start[k], at)
+            woven.order[i], woven.tap[i] = at, i % length // channels
+        # They are LANES neighbours at most: a cell's channels are once as many, and a window's
+        # taps more than that.
+        for i in range(k * LANES, (k + 1) * LANES):
+            woven.order[i] -= woven.start[k]
+    return True
+
+
+cdef inline vec woven_vector(
+    const real *dy, const index *argmax, mask order, mask tap
+) noexcept nogil:
+    """Return dx for lanes that have a tap each, given which elements of dy theirs are."""
+    return add_where(
+        equal_bits(permute_bits(widened(argmax), order), tap), permute(load(dy), order), splat(0)
+    )
+
+
+cdef inline void route_row_woven(
+    const real *dy, const index *argmax, Py_ssize_t n, Py_ssize_t taps, Py_ssize_t place,
+    bint more, const Weave *woven, real *dx
+) noexcept nogil:
+    """Write the row of dx that has so many taps, from `place` on, of each of n elements of dy.
+
+    Vectors may reach into the next rows if there are more.
+    """
+    cdef Py_ssize_t i, k, at, back, end = n * taps
+    # To the compiler, what is stored might be part of these.
+    cdef Py_ssize_t many = woven.many, step = woven.step
+    cdef mask order, tap
+    cdef real[16] rest
+    for k in range(many):
+        order = load_bits(woven.order + k * LANES)
+        tap = add_bits(load_bits(woven.tap + k * LANES), splat_bits(<bits>place))
+        i, at = k * LANES, woven.start[k]
+        while i < end and (more or i + LANES <= end and at + LANES <= n):
+            store(dx + i, woven_vector(dy + at, argmax + at, order, tap))
+            i += many * LANES
+            at += step
+        while i < end:
+            # What would reach behind the row of dy begins sooner; behind that of dx, it is copied.
+            back = max(0, at + LANES - n)
+            order = add_bits(order, splat_bits(<bits>back))
+            at -= back
+            store(rest, woven_vector(dy + at, argmax + at, order, tap))
+            memcpy(dx + i, rest, min(LANES, end - i) * sizeof(real))
+            i += many * LANES
+            at += step
+
+
 cdef inline void route_apart_as(
     const Py_ssize_t *forward,         # IN: the program of the windows
     Py_ssize_t channels,
     const real *dy,                    # IN: a plane
     const index *argmax,               # IN
+    const Weave *woven,                # or NULL
     real *dx,                          # OUT
 ) noexcept nogil:
     """Write a plane of dx, each cell of which is under one window at most."""
@@ -436,6 +522,8 @@ cdef inline void route_apart_as(
                 for row in range(rows):
                     if channels == 1:
                         route_row_of_pairs(dy, argmax, n, place, more, to)
+                    elif woven != NULL:
+                        route_row_woven(dy, argmax, n * channels, across, place, more, woven, to)
                     else:
                         route_row(dy, argmax, n, channels, across, place, more, to)
                     place += across
@@ -445,12 +533,13 @@ cdef inline void route_apart_as(
 
 
 cdef void route_apart(
-    const Py_ssize_t *forward, Py_ssize_t channels, const real *dy, const index *argmax, real *dx
+    const Py_ssize_t *forward, Py_ssize_t channels, const real *dy, const index *argmax,
+    const Weave *woven, real *dx
 ) noexcept nogil:
     if channels == 1:
-        route_apart_as(forward, 1, dy, argmax, dx)
+        route_apart_as(forward, 1, dy, argmax, NULL, dx)
     else:
-        route_apart_as(forward, channels, dy, argmax, dx)
+        route_apart_as(forward, channels, dy, argmax, woven, dx)
 
 
 cdef enum:
@@ -762,7 +851,8 @@ cdef void route_tiles(
     cdef const Py_ssize_t *taps
     cdef Spot *which = &space.which
     cdef Py_ssize_t axis, plane, planes, next_plane
-    cdef bint whole, apart, twos
+    cdef bint whole, apart, twos, weaves
+    cdef Weave woven
     cdef Py_ssize_t[3] windows
     cdef Py_ssize_t[3] least
     cdef Py_ssize_t[3] most
@@ -778,6 +868,7 @@ cdef void route_tiles(
     which.pitch[1] = windows[1] * which.pitch[2]
     which.pitch[0] = windows[0] * which.pitch[1]
     apart = p[SCATTER] and x == NULL and share_none(f, p[CHANNELS])
+    weaves = apart and weave(f + f[AXES + 2 * AXIS_FIELDS + TAPS_AT], p[CHANNELS], &woven)
     twos = p[SCATTER] and x == NULL and lap_by_one(f, p[CHANNELS])
     while take(ticket, p, &tile):
         one = tile
@@ -814,7 +905,8 @@ cdef void route_tiles(
                     continue  # it was one of four
                 if whole and apart and tile.channels == p[CHANNELS]:
                     route_apart(f, p[CHANNELS], dy + plane * which.pitch[0],
-                                saved + plane * which.pitch[0], dx + plane * target.plane)
+                                saved + plane * which.pitch[0], &woven if weaves else NULL,
+                                dx + plane * target.plane)
                     continue
                 if twos and (tile.high[2] - tile.low[2]) * target.cell == target.height:
                     route_twos(f, dy + plane * which.pitch[0], saved + plane * which.pitch[0],
@@ -866,6 +958,7 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
     cdef const Py_ssize_t *p = job.p
     cdef const Py_ssize_t *f = job.f
     cdef Py_ssize_t n = p[CELLS_IN], m = p[CELLS_OUT]
+    cdef Py_ssize_t rows = rows_made(p) if p[TOGETHER] else 1
     cdef const real *source = job.x
     cdef const index *given = <const index *>job.saved
     cdef void *block = lay_out(p, 0, sizeof(index), &space)
@@ -904,6 +997,12 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
                 put_together(source + first * m, m, planes, source_together)
             else:
                 put_together(given + first * n, n, planes, which)
+            if source != NULL:
+                fetch_soon(source + first * m, m * planes, rows, &space.soon[2])
+            else:
+                fetch_soon(given + first * n, n * planes, rows, &space.soon[2])
+            fetch_soon(job.dy + first * n, n * planes, rows, &space.soon[0])
+            fetch_soon(job.dx + first * m, m * planes, rows, &space.soon[1])
             open_queue(&queue)
             inner = ticket_of(&queue, 0)
             route_tiles(p, f, offsets, together, source_together,
@@ -951,7 +1050,7 @@ def max_backward(
 
 
 cdef bint perform(const _quick.Call *call) noexcept nogil:
-    """Do what a call says, on this thread; False if there is no memory."""
+    """Do what a call says; False if there is no memory."""
     cdef Route job
     cdef Kind kind = SUM
     if call.what == _quick.LARGEST:
@@ -959,13 +1058,13 @@ cdef bint perform(const _quick.Call *call) noexcept nogil:
     if call.what != _quick.GRADIENT:
         return make(
             kind, call.program, <const real *>call.source, <real *>call.result, call.argmax,
-            call.item, 0,
+            call.item, call.helpers,
         )
     job.p, job.f = call.program, call.forward
     job.dy, job.x, job.dx = <const real *>call.source, <const real *>call.x, <real *>call.result
     job.saved, job.item, job.failed = call.argmax, call.item, False
     open_queue(&job.queue)
-    take_part_in_route(&job, 0)
+    _crew.run(take_part_in_route, &job, call.helpers)
     return not job.failed
 
 

@@ -131,6 +131,20 @@ cdef void emit(
             cell.tail_carried += tile.channels
 
 
+cdef inline void fetch_share(Py_ssize_t rows, Space *space) noexcept nogil:
+    """Fetch a share of what is needed next: all at once, it would have to be waited for."""
+    cdef int k
+    cdef Py_ssize_t i, lines
+    cdef Soon *soon
+    for k in range(3):
+        soon = &space.soon[k]
+        lines = min(rows * soon.share, soon.lines)
+        for i in range(lines):
+            poolgrad_prefetch(soon.at + 64 * i)
+        soon.at += 64 * lines
+        soon.lines -= lines
+
+
 cdef bint slide(
     Kind kind,
     const Py_ssize_t *program,
@@ -196,9 +210,11 @@ cdef bint slide(
                 emit(kind, False, tails + i * length, &b, tile, row_in(target, at),
                      pitch_in(target, tile), space.places)
                 finish(kind, program, space.places, tile, target, plane, d, h, space, argmax)
+                fetch_share(1, space)
                 h += 1
                 if h == tile.high[1]:
                     return True
+            fetch_share(1, space)
             if not reduced_row(kind, program, x, tile, plane, d, base + block + rows + i, n, space,
                                tails + i * length, tails_places + i * length):
                 return False
@@ -619,6 +635,7 @@ cdef bint reduce_plane(
             ):
                 return False
             if program[SEPARABLE]:
+                fetch_share(1, space)
                 b = line_of(1, 0)
                 sweep(kind, exact, program, row, pitch, &b, tile.channels, out, space,
                       space.work + i * out * tile.channels, tile.channels,
@@ -651,6 +668,7 @@ cdef bint reduce_plane(
         run.rows = 1
         while h + run.rows < tile.high[1]:
             h += run.rows
+            fetch_share(run.rows, space)
             run.rows = 1
             along = space.windows[1] + (h - tile.low[1])
             at = (

@@ -150,6 +150,12 @@ cdef struct Spot:
     Py_ssize_t pitch[3]     # elements from plane to plane, and so on
     Py_ssize_t cell         # and from cell to cell
 
+cdef struct Soon:
+    # Memory that is needed next, and is fetched line by line meanwhile.
+    const char *at
+    Py_ssize_t lines
+    Py_ssize_t share        # of them, with each row that is made
+
 cdef enum:
     OWN = 8192  # bytes; more than small arrays need, so that nothing is allocated for them
 
@@ -177,5 +183,6 @@ cdef struct Space:
     Py_ssize_t line
     bint empty[3]           # whether any window along an axis has no taps
     bint framed             # ROLL: whether the stage has padding on either side
+    Soon[3] soon            # TOGETHER: x, y and the argmax of the next planes
     Spot which              # ROUTE: where the argmax is
     char[OWN] own           # the memory of all this, where it suffices

@@ -1,4 +1,4 @@
-# What a kernel is told of a call whose arguments are right, on one thread.
+# What a kernel is told of a call whose arguments are right.
 
 cdef enum What:
     LARGEST
@@ -14,5 +14,6 @@ cdef struct Call:
     void *argmax                # LARGEST, OUT, or NULL; GRADIENT, IN
     int item                    # bytes of an element of it
     void *result                # OUT
+    int helpers                 # threads, beside the caller's
 
 ctypedef bint (*perform_t)(const Call *call) noexcept nogil  # False if there is no memory

@@ -1,17 +1,17 @@
-"""Calls on small arrays; see `_quick.pyx`."""
+"""Calls that are as they nearly always are; see `_quick.pyx`."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from poolgrad.arrays import Array
 from poolgrad.plan import Plan
+from poolgrad.program import Program
 
-class Small:
-    def __init__(self, plan: Plan, maximum: bool, kernel: object) -> None: ...
-    def remember(self, task: str, code: npt.NDArray[np.intp]) -> None: ...
+class Usual:
+    def __init__(self, plan: Plan, maximum: bool, alone: bool, kernel: object) -> None: ...
+    def remember(self, task: str, program: Program) -> None: ...
 
 def recall(
     op: str, shape: object, dtype: np.dtype[Any], values: tuple[object, ...]

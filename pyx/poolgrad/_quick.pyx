@@ -1,13 +1,14 @@
-"""Calls on small arrays, which take less time than Python takes to look at the arguments.
+"""Calls that are as they nearly always are, without the time that Python takes to look at them.
 
-Plans are kept here, and found again; and the arrays of a call that is as it nearly always is go to
-the kernel right away. Whatever is unusual about a call is left to `Plan`, which does all of it.
+Plans are kept here, and found again; and arrays that are as they should be go to the kernel right
+away. Whatever is unusual about a call is left to `Plan`, which does all of it.
 """
 
-from poolgrad import arrays, threads
+from poolgrad import _memory, arrays, threads
 
 cimport cython
 from cpython.long cimport PyLong_CheckExact
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.tuple cimport PyTuple_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact
@@ -40,7 +41,10 @@ cdef int MOST_THREADS = threads.MOST
 cdef int USABLE = arrays.USABLE
 cdef int WRITEABLE = USABLE | NPY_ARRAY_WRITEABLE
 
-cdef dict kept = {}  # plans, each with what calls on small arrays need, or None
+cdef object empty = _memory.empty
+cdef object get_num_threads = threads.get_num_threads
+
+cdef dict kept = {}  # plans, each with what its usual calls need, or None
 
 
 cdef inline bint plain(object value, int depth):
@@ -94,37 +98,41 @@ def keep(str op not None, object shape, object dtype, tuple values not None, obj
     key = key_of(op, shape, dtype, values)
     if key is None:
         return
-    small = plan._small
+    usual = plan._usual
     with cython.critical_section(kept):
         if len(kept) >= MOST:
             del kept[next(iter(kept))]
-        kept[key] = plan, small
+        kept[key] = plan, usual
 
 
 cdef struct Like:
     # What an array must be like.
     PyArray_Descr *dtype
     int number              # of the dtype
+    PyObject *sizes         # the shape
+    bint brief              # whether it is too small for memory of our own
     int axes
     npy_intp[MOST_AXES] shape
 
 
-cdef class Small:
-    """What calls on the small arrays of a plan need: its programs, and what reads them."""
+cdef class Usual:
+    """What the usual calls on a plan need: its programs, and what reads them."""
     cdef Like x
     cdef Like y
     cdef Like argmax
     cdef int argmax_size
     cdef bint maximum
+    cdef bint alone             # whether no second thread is worth it
     cdef bint brief
     cdef perform_t kernel
-    cdef const Py_ssize_t *programs[TASKS]
-    cdef list held              # what these pointers point into
+    cdef const Py_ssize_t *codes[TASKS]
+    cdef list programs          # which these are of
+    cdef list held              # what else pointers here point to
 
-    def __init__(self, plan, bint maximum, kernel):
-        self.held = [kernel]
+    def __init__(self, plan, bint maximum, bint alone, kernel):
+        self.held, self.programs = [kernel], [None] * TASKS
         self.kernel = <perform_t>PyCapsule_GetPointer(kernel, NULL)
-        self.maximum, self.brief = maximum, plan.cost < BRIEF
+        self.maximum, self.alone, self.brief = maximum, alone, plan.cost < BRIEF
         self.be_like(&self.x, plan.dtype, plan.input_shape)
         self.be_like(&self.y, plan.dtype, plan.output_shape)
         if plan.argmax_dtype is not None:
@@ -133,22 +141,39 @@ cdef class Small:
 
     cdef int be_like(self, Like *like, dtype, tuple shape) except -1:
         """Write down a dtype and a shape."""
-        self.held.append(dtype)
+        self.held += [dtype, shape]
         like.dtype, like.number, like.axes = <PyArray_Descr *>dtype, dtype.num, len(shape)
+        like.sizes, like.brief = <PyObject *>shape, self.brief
         for axis in range(like.axes):
             like.shape[axis] = shape[axis]
         return 0
 
-    def remember(self, str task not None, ndarray code not None):
-        """Keep the program of a task."""
+    def remember(self, str task not None, program):
+        """Keep how a task is done."""
+        cdef int number = NUMBERS[task]
+        cdef ndarray code = program.code
+        if self.programs[number] is program:
+            return
         self.held.append(code)
-        self.programs[<int>NUMBERS[task]] = <const Py_ssize_t *>PyArray_BYTES(code)
+        self.programs[number] = program
+        self.codes[number] = <const Py_ssize_t *>PyArray_BYTES(code)
 
-    cdef bint perform(self, const Call *call):
-        """Do what a call says; False if there is no memory."""
+    cdef int helpers(self, object plan, object num_threads) except -1:
+        """Return how many threads help with a call."""
+        if self.alone or num_threads == 1:
+            return 0
+        return plan._helpers(get_num_threads() if num_threads is None else num_threads)
+
+    cdef bint perform(self, int task, Call *call):
+        """Do what a call says, and a task; False if there is no memory."""
         cdef bint done
+        cdef ndarray code = None
+        call.program, call.item = self.codes[task], self.argmax_size
         if self.brief:
             return self.kernel(call)
+        if call.helpers:
+            code = self.programs[task].finer(1 + call.helpers)
+            call.program = <const Py_ssize_t *>PyArray_BYTES(code)
         with nogil:
             done = self.kernel(call)
         return done
@@ -170,7 +195,7 @@ cdef bint fits(object array, const Like *like, int flags):
 
 
 cdef bint plain_number(object num_threads):
-    """Whether it is a number of threads that needs no further look: small arrays take one."""
+    """Whether it is a number of threads that needs no further look."""
     return num_threads is None or (
         type(num_threads) is int and 1 <= num_threads <= MOST_THREADS
     )
@@ -189,7 +214,9 @@ cdef bint apart(object array, object other):
 cdef object result(object out, Like *like, object one, object two, object three):
     """Return an array to write to, new or given; None if what is given needs a closer look."""
     if out is None:
-        return PyArray_EMPTY(like.axes, like.shape, like.number, 0)
+        if like.brief:
+            return PyArray_EMPTY(like.axes, like.shape, like.number, 0)
+        return empty(<object>like.sizes, <object>like.dtype)
     if fits(out, like, WRITEABLE) and apart(out, one) and apart(out, two) and apart(out, three):
         return out
     return None
@@ -200,78 +227,79 @@ cdef inline void *data(object array):
     return NULL if array is None else PyArray_BYTES(<ndarray>array)
 
 
-cdef object pool_small(
-    Small small, object x, object return_argmax, object out, object num_threads
+cdef object pool_usual(
+    object plan, Usual usual, object x, object return_argmax, object out, object num_threads
 ):
     """Do `forward`."""
     cdef Call call
-    if small is None or not plain_number(num_threads) or not fits(x, &small.x, USABLE):
+    cdef int task = FORWARD if return_argmax is False else ARGMAX
+    if usual is None or not plain_number(num_threads) or not fits(x, &usual.x, USABLE):
+        return None
+    if usual.codes[task] == NULL:  # an average's, if an argmax is wanted
         return None
     argmax = None
-    call.what = LARGEST if small.maximum else TOTAL
-    call.program = small.programs[FORWARD if return_argmax is False else ARGMAX]
-    if call.program == NULL:  # an average's, if an argmax is wanted
-        return None
     if return_argmax is False:
-        y = result(out, &small.y, x, None, None)
+        y = result(out, &usual.y, x, None, None)
     elif return_argmax is True and (out is None or type(out) is tuple and len(<tuple>out) == 2):
         y, argmax = (None, None) if out is None else <tuple>out
-        y = result(y, &small.y, x, None, None)
-        argmax = result(argmax, &small.argmax, x, y, None)
+        y = result(y, &usual.y, x, None, None)
+        argmax = result(argmax, &usual.argmax, x, y, None)
         if argmax is None:
             return None
     else:
         return None
     if y is None:
         return None
+    call.what = LARGEST if usual.maximum else TOTAL
     call.source, call.result, call.argmax = data(x), data(y), data(argmax)
-    call.item = small.argmax_size
-    if not small.perform(&call):
+    call.helpers = usual.helpers(plan, num_threads)
+    if not usual.perform(task, &call):
         return None
     return y if argmax is None else (y, argmax)
 
 
-cdef object pool_small_backward(
-    object plan, Small small, object dy, object x, object argmax, object out, object num_threads
+cdef object pool_usual_backward(
+    object plan, Usual usual, object dy, object x, object argmax, object out, object num_threads
 ):
     """Do `backward`."""
     cdef Call call
-    if small is None or not plain_number(num_threads) or not fits(dy, &small.y, USABLE):
+    cdef int task = ADJOINT
+    if usual is None or not plain_number(num_threads) or not fits(dy, &usual.y, USABLE):
         return None
-    if x is not None and not fits(x, &small.x, USABLE):
+    if x is not None and not fits(x, &usual.x, USABLE):
         return None
-    call.what, call.x, call.argmax, call.item = TOTAL, NULL, NULL, small.argmax_size
-    if not small.maximum:
-        if argmax is not None:
-            return None
-        call.program = small.programs[ADJOINT]
-    else:
-        call.what, call.forward = GRADIENT, small.programs[ARGMAX]
+    call.what, call.x = TOTAL, NULL
+    if usual.maximum:
+        task = SEARCH if argmax is None else ROUTE
+        call.what, call.forward = GRADIENT, usual.codes[ARGMAX]
         if argmax is None:
-            call.program, call.x = small.programs[SEARCH], data(x)
             if x is None:
                 return None
-        elif fits(argmax, &small.argmax, USABLE) and plan._first_bad(argmax.ravel(), 0) < 0:
-            call.program, call.argmax = small.programs[ROUTE], data(argmax)
-        else:
+            call.x = data(x)
+        elif not fits(argmax, &usual.argmax, USABLE):
             return None
-    if call.program == NULL:
+    elif argmax is not None:
         return None
-    dx = result(out, &small.x, dy, x, argmax)
+    if usual.codes[task] == NULL:
+        return None
+    call.helpers = usual.helpers(plan, num_threads)
+    if argmax is not None and plan._first_bad(argmax.ravel(), call.helpers) >= 0:
+        return None
+    dx = result(out, &usual.x, dy, x, argmax)
     if dx is None:
         return None
-    call.source, call.result = data(dy), data(dx)
-    return dx if small.perform(&call) else None
+    call.source, call.argmax, call.result = data(dy), data(argmax), data(dx)
+    return dx if usual.perform(task, &call) else None
 
 
 def forward(object plan, object x, object return_argmax, object out, object num_threads):
-    """Pool a small array; return None if that takes a closer look."""
-    return pool_small(plan._small, x, return_argmax, out, num_threads)
+    """Pool an array; return None if that takes a closer look."""
+    return pool_usual(plan, plan._usual, x, return_argmax, out, num_threads)
 
 
 def backward(object plan, object dy, object x, object argmax, object out, object num_threads):
-    """Return the gradient of a small array; None if that takes a closer look."""
-    return pool_small_backward(plan, plan._small, dy, x, argmax, out, num_threads)
+    """Return the gradient of an array; None if that takes a closer look."""
+    return pool_usual_backward(plan, plan._usual, dy, x, argmax, out, num_threads)
 
 
 def pool(
@@ -282,7 +310,7 @@ def pool(
     if type(x) is ndarray:
         found = find(op, (<object>x).shape, <object>PyArray_DESCR(<ndarray>x), values)
         if found is not None:
-            y = pool_small(found[1], x, return_argmax, out, num_threads)
+            y = pool_usual(found[0], found[1], x, return_argmax, out, num_threads)
             if y is not None:
                 return y
     return otherwise(op, x, values, return_argmax, out, num_threads)
@@ -297,7 +325,7 @@ def pool_backward(
     if type(dy) is ndarray and type(shape) is tuple:
         found = find(op, shape, <object>PyArray_DESCR(<ndarray>dy), values)
         if found is not None:
-            dx = pool_small_backward(
+            dx = pool_usual_backward(
                 found[0], found[1], dy, None if shape is x else x, argmax, out, num_threads
             )
             if dx is not None:

@@ -143,6 +143,8 @@ cdef void *lay_out(
     space.line = line
     space.done_exact = -1
     space.framed = space.divided = False
+    for axis in range(3):
+        space.soon[axis].lines = space.soon[axis].share = 0
     return block
 
 
@@ -189,11 +191,19 @@ cdef inline void turn_about(
         c += side
 
 
-cdef inline void fetch_behind(const item *x, Py_ssize_t n) noexcept nogil:
-    """Prefetch what lies behind n elements: as many, which come after all else done with these."""
-    cdef Py_ssize_t i
-    for i in range(n * <Py_ssize_t>sizeof(item) // 64):
-        poolgrad_prefetch(<const char *>(x + n) + 64 * i)
+cdef inline Py_ssize_t rows_made(const Py_ssize_t *p) noexcept nogil:
+    """Return how many rows are made for a result, reduced rows of its source among them."""
+    cdef const Py_ssize_t *wide = p + p[AXES + 2 * AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t rows = p[CELLS_OUT] // wide[WINDOWS]
+    return rows + p[CELLS_IN] // wide[SIZE] if p[SEPARABLE] or p[SLIDE] else rows
+
+
+cdef inline void fetch_soon(
+    const item *x, Py_ssize_t n, Py_ssize_t rows, Soon *soon
+) noexcept nogil:
+    """Have what lies behind n elements fetched, as many, while so many rows are made."""
+    soon.at, soon.lines = <const char *>(x + n), n * <Py_ssize_t>sizeof(item) // 64
+    soon.share = parts_of(soon.lines, rows)
 
 
 cdef void put_together(
@@ -201,7 +211,6 @@ cdef void put_together(
 ) noexcept nogil:
     """Copy planes to the channels of one plane, and 0 to the channels that are left."""
     cdef Py_ssize_t c, k
-    fetch_behind(x, planes * cells)
     turn_about(x, planes, cells, cells, y, MOST_TOGETHER)
     if planes < MOST_TOGETHER:
         for c in range(cells):
@@ -213,7 +222,6 @@ cdef void take_apart(
     const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y
 ) noexcept nogil:
     """Copy the channels of one plane to planes."""
-    fetch_behind(y, planes * cells)
     turn_about(x, cells, planes, MOST_TOGETHER, y, cells)
 
 
@@ -385,6 +393,7 @@ cdef bint reduce(
     cdef Ticket inner
     cdef Py_ssize_t first, planes
     cdef Py_ssize_t n = p[CELLS_IN], m = p[CELLS_OUT]
+    cdef Py_ssize_t rows = rows_made(p) if p[TOGETHER] else 1
     cdef real *together = NULL
     cdef real *result
     cdef index *which
@@ -408,6 +417,10 @@ cdef bint reduce(
         which = <index *>(result + m * MOST_TOGETHER)
         while next_group(ticket, p, &first, &planes):
             put_together(x + first * n, n, planes, together)
+            fetch_soon(x + first * n, n * planes, rows, &space.soon[0])
+            fetch_soon(y + first * m, m * planes, rows, &space.soon[1])
+            if kind == ARGMAX:
+                fetch_soon(argmax + first * m, m * planes, rows, &space.soon[2])
             open_queue(&queue)
             inner = ticket_of(&queue, 0)
             reduce_tiles(kind, p, together, result, which, &inner, &space)

@@ -74,6 +74,24 @@ cdef extern from *:
             ? (vec)_mm512_mask_add_ps((__m512)sum, f, (__m512)sum, (__m512)v)
             : (vec)_mm512_mask_add_pd((__m512d)sum, (__mmask8)f, (__m512d)sum, (__m512d)v);
     }
+    INLINE flags equal_bits(mask a, mask b) {
+        return FLOATS ? (flags)_mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b)
+                      : (flags)_mm512_cmpeq_epi64_mask((__m512i)a, (__m512i)b);
+    }
+    /* A lane for each of so many bytes, or ints. */
+    INLINE mask widen_bytes(const unsigned char *x) {
+        return FLOATS ? (mask)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x))
+                      : (mask)_mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)x));
+    }
+    INLINE mask widen_ints(const int *x) {
+        return FLOATS ? (mask)_mm512_loadu_si512(x)
+                      : (mask)_mm512_cvtepi32_epi64(_mm256_loadu_si256((const __m256i *)x));
+    }
+    /* The lanes in another order. */
+    INLINE mask permute_bits(mask v, mask order) {
+        return FLOATS ? (mask)_mm512_permutexvar_epi32((__m512i)order, (__m512i)v)
+                      : (mask)_mm512_permutexvar_epi64((__m512i)order, (__m512i)v);
+    }
     /* Which of so many bytes or ints, a lane each, are equal to a number: that of a tap, up to 254
        for bytes, since they say "none" with 255. */
     INLINE flags equal_bytes(const unsigned char *x, Py_ssize_t number) {
@@ -118,7 +136,8 @@ cdef extern from *:
     #endif
     }
     INLINE vec add_where(flags f, vec v, vec sum) { return sum + (vec)(f & (mask)v); }
-    INLINE flags equal_bytes(const unsigned char *x, Py_ssize_t number) {
+    INLINE flags equal_bits(mask a, mask b) { return (flags)(a == b); }
+    INLINE mask widen_bytes(const unsigned char *x) {
         mask v;
     #if AVX2
         int32_t four;
@@ -137,15 +156,30 @@ cdef extern from *:
     #else
         for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
     #endif
-        return (flags)(v == splat_bits((BITS)number));
+        return v;
     }
-    INLINE flags equal_ints(const int *x, Py_ssize_t number) {
+    INLINE mask widen_ints(const int *x) {
         mask v;
         if (sizeof(BITS) == sizeof(int)) v = *(const loose_mask *)x;
         else for (Py_ssize_t i = 0; i < LANES; i++) v[i] = x[i];
-        return (flags)(v == splat_bits((BITS)number));
+        return v;
+    }
+    INLINE mask permute_bits(mask v, mask order) {
+        mask y;
+    #if AVX2
+        if (FLOATS) return (mask)_mm256_permutevar8x32_epi32((__m256i)v, (__m256i)order);
+    #endif
+        for (Py_ssize_t i = 0; i < LANES; i++) y[i] = v[order[i] & (LANES - 1)];
+        return y;
+    }
+    INLINE flags equal_bytes(const unsigned char *x, Py_ssize_t number) {
+        return equal_bits(widen_bytes(x), splat_bits((BITS)number));
+    }
+    INLINE flags equal_ints(const int *x, Py_ssize_t number) {
+        return equal_bits(widen_ints(x), splat_bits((BITS)number));
     }
     #endif
+    INLINE vec permute(vec v, mask order) { return (vec)permute_bits((mask)v, order); }
     INLINE vec choose(flags f, vec a, vec b) { return (vec)choose_bits(f, (mask)a, (mask)b); }
     /* max(v, best) of the CPU: `best` unless v is larger. Any NaN is up to the caller. */
     INLINE vec maximum(vec v, vec best) {
@@ -462,6 +496,11 @@ cdef extern from *:
     mask choose_bits(flags f, mask a, mask b) noexcept nogil
     vec choose(flags f, vec a, vec b) noexcept nogil
     vec add_where(flags f, vec v, vec sum) noexcept nogil
+    flags equal_bits(mask a, mask b) noexcept nogil
+    mask widen_bytes(const unsigned char *x) noexcept nogil
+    mask widen_ints(const int *x) noexcept nogil
+    mask permute_bits(mask v, mask order) noexcept nogil
+    vec permute(vec v, mask order) noexcept nogil
     flags equal_bytes(const unsigned char *x, Py_ssize_t number) noexcept nogil
     flags equal_ints(const int *x, Py_ssize_t number) noexcept nogil
     vec maximum(vec v, vec best) noexcept nogil

@@ -472,8 +472,13 @@ class Plan:
                 None if OPERATIONS[self.op].has_argmax else self._divisors(),
             )
             self._programs[task] = found
-            if self._small is not None:
-                self._small.remember(task, found.code)
+        return found
+
+    def _used(self, task: Task) -> Program:
+        """Return how a task is done, which the next usual call will know."""
+        found = self._program(task)
+        if self._usual is not None:
+            self._usual.remember(task, found)
         return found
 
     @cached_property
@@ -482,7 +487,7 @@ class Plan:
 
     def _run(self, kernel: Callable[..., bool], task: Task, num_threads: int, *args: Any) -> None:
         """Call a kernel on as many threads as the work is worth."""
-        made = self._program(task)
+        made = self._used(task)
         helpers = self._helpers(num_threads)
         if not kernel(made.finer(1 + helpers) if helpers else made.code, *args, helpers):
             raise MemoryError
@@ -497,12 +502,13 @@ class Plan:
         return array if usable(array) else empty(array.shape, array.dtype)
 
     @cached_property
-    def _small(self) -> _quick.Small | None:
-        """What `_quick` needs; None where a second thread is worth it, or an array is empty."""
-        few = self.cost < 2 * STEPS_A_THREAD
-        if not few or not self.input_bytes or not self.output_bytes:
+    def _usual(self) -> _quick.Usual | None:
+        """What `_quick` needs; None where an array is empty."""
+        if not self.input_bytes or not self.output_bytes:
             return None
-        return _quick.Small(self, OPERATIONS[self.op].has_argmax, kernels[self.dtype].quick)
+        alone = self.cost < 2 * STEPS_A_THREAD
+        has_argmax = OPERATIONS[self.op].has_argmax
+        return _quick.Usual(self, has_argmax, alone, kernels[self.dtype].quick)
 
     @cached_property
     def _first_bad(self) -> Callable[[Array, int], int]:
@@ -548,7 +554,7 @@ class Plan:
             kernels[self.dtype].max_backward[_SIGNATURES[dtype]],
             "search" if argmax is None else "route",
             num_threads,
-            self._program("argmax").code,
+            self._used("argmax").code,
             flat(dy),
             None if x is None or argmax is not None else flat(x),
             None if argmax is None else flat(argmax),

@@ -181,6 +181,12 @@ MIDDLE = [
     ((2, 12, 28, 5), (4, 3), {}),
     ((1, 4, 6, 20, 11), 2, {}),
     ((2, 3, 4, 2, 2), (1, 2, 2), {}),
+    # Vectors of several of their cells: of a large argmax, with cells behind the last window, and
+    # in as many manners as there is room for, or more.
+    ((1, 260, 41, 3), (130, 2), {}),
+    ((2, 5, 42, 7), (2, 5), {}),
+    ((1, 7, 4, 31, 14), (2, 1, 2), {"stride": (3, 1, 2)}),
+    ((1, 6, 33, 15), (2, 3), {}),
     ((5, 60, 61, 1), 39, {"stride": 1, "padding": 19}),
     # Rows of one channel, with channels first, that are read once, in one tile or in several.
     ((2, 23, 35, 10), 3, {"stride": 1, "padding": 1}),

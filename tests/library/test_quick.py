@@ -1,4 +1,4 @@
-"""A call on a small array that has been made before takes a short cut, to the very same end."""
+"""A call like one that has been made before takes a short cut, to the very same end."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -188,10 +188,18 @@ def test_the_second_call_takes_the_short_cut(op):
     plan.backward(DY, X)
     assert_same_bits(forward(), plan.forward(X))
     assert_same_bits(backward(), plan.backward(DY, X))
-    large = pg.plan(op, (64, 64, 64, 3), kernel_size=2)  # a second thread is worth it
-    x = np.zeros((64, 64, 64, 3), "float32")
-    large.forward(x)
-    assert _quick.forward(large, x, False, None, 1) is None
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_it_takes_threads_too(op):
+    shape = (8, 64, 64, 3)  # a second thread is worth it
+    x = RNG.standard_normal(shape).astype("float32")
+    plan = replace(pg.plan(op, shape, kernel_size=2))
+    y = plan.forward(x)
+    dx = plan.backward(y, x)
+    for num_threads in (None, 1, 2, 3):
+        assert_same_bits(_quick.forward(plan, x, False, None, num_threads), y)
+        assert_same_bits(_quick.backward(plan, y, x, None, None, num_threads), dx)
 
 
 def test_out_is_what_is_returned():
