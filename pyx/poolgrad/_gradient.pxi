@@ -199,6 +199,7 @@ cdef void scatter(
     Py_ssize_t planes,                 # 1; or 4 whole ones, of one channel
     bint clear,                        # whether this is the first time
     real *dx,                          # INOUT: the array
+    Space *space,                      # INOUT: what is fetched meanwhile
     index _index,
 ) noexcept nogil:
     """Add each window's gradient where its argmax points."""
@@ -257,6 +258,7 @@ cdef void scatter(
                 base = high + taps[2][BASE] + least[2] * taps[2][ADVANCE]
                 n = most[2] - least[2]
                 if planes == 4:
+                    fetch_share(1, space)
                     add_four(dx, size, offsets, argmax + least[2], gradient + least[2],
                              taps[0][WINDOWS] * taps[1][WINDOWS] * taps[2][WINDOWS], n,
                              taps[2][ADVANCE], base)
@@ -850,7 +852,7 @@ cdef void route_tiles(
     cdef Target target
     cdef const Py_ssize_t *taps
     cdef Spot *which = &space.which
-    cdef Py_ssize_t axis, plane, planes, next_plane
+    cdef Py_ssize_t axis, plane, planes, next_plane, many
     cdef bint whole, apart, twos, weaves
     cdef Weave woven
     cdef Py_ssize_t[3] windows
@@ -916,12 +918,20 @@ cdef void route_tiles(
                 if p[CHANNELS] == 1 and whole and plane + 4 <= tile.plane + tile.planes:
                     planes = 4
                 next_plane = plane + planes
+                if planes == 4 and 4 * target.plane <= SMALL:
+                    # The CPU foresees longer ones by itself.
+                    many = windows[0] * windows[1]
+                    fetch_soon(dy + plane * which.pitch[0], 4 * which.pitch[0], many,
+                               &space.soon[0])
+                    fetch_soon(dx + plane * target.plane, 4 * target.plane, many, &space.soon[1])
+                    fetch_soon(saved + plane * which.pitch[0], 4 * which.pitch[0], many,
+                               &space.soon[2])
                 scatter(p, f, offsets, dy, which, &tile, least, most, plane, planes, True, dx,
-                        <index>0)
+                        space, <index>0)
             else:
                 # As many windows at a time as there is room for, in ascending order.
                 scatter(p, f, offsets, dy, which, &tile, least, least, plane, 1, True, dx,
-                        <index>0)
+                        space, <index>0)
                 for axis in range(3):
                     band.low[axis], band.high[axis] = least[axis], most[axis]
                 piece = band
@@ -933,7 +943,7 @@ cdef void route_tiles(
                         while next_piece(&band, 2, p[SLAB_WIDTH], &piece):
                             search(f, x, &tile, piece.low, piece.high, plane, again, slab, which)
                             scatter(p, f, offsets, dy, which, &tile, piece.low, piece.high, plane,
-                                    1, False, dx, <index>0)
+                                    1, False, dx, space, <index>0)
 
 
 cdef struct Route:

@@ -82,11 +82,12 @@ PIECE: Final = 4096
 LEAST_LONE: Final = 32
 
 #: Bytes of gradients from which those of an average are written past the caches, which they would
-#: not stay in.
+#: not stay in; by several threads, from twice as many on, since what goes past is no faster then.
 PAST_BYTES: Final = 16 * 1024 * 1024
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
 HEADER: Final = 30
+PAST: Final = 16
 AXIS_FIELDS: Final = 6
 
 
@@ -103,6 +104,7 @@ class Program:
     cuts: tuple[tuple[int, int, int], ...]
     workspace_bytes: int
     together: int
+    near: bool
 
     @cached_property
     def code(self) -> npt.NDArray[np.intp]:
@@ -147,6 +149,8 @@ class Program:
                 sizes[k] = half
         code = self.code.copy()
         code[2:7] = sizes
+        if self.near:
+            code[PAST] = False
         return code
 
 
@@ -371,6 +375,7 @@ def program(
         _cuts(whole, roll, scatter, slide, channels, sides),
         spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 178 + shared,
         together,
+        past and moved < 2 * PAST_BYTES,
     )
 
 
