@@ -431,7 +431,8 @@ cdef inline void every_other_as(
             for d in range(deep):
                 for h in range(high):
                     row = x + 2 * i + d * b.pitch[0] + h * b.pitch[1]
-                    fetch_ahead(high, x + d * b.pitch[0], b, 2, i, h)
+                    if n >= LANES:
+                        fetch_ahead(high, x + d * b.pitch[0], b, 2, i, h)
                     place = d * b.hop[0] + h * b.hop[1]
                     take_twos(kind, care, wide, row, b, place, &best, &kept, &sums)
             if care == WATCH:
