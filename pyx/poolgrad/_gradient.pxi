@@ -433,13 +433,14 @@ cdef bint weave(const Py_ssize_t *taps, Py_ssize_t channels, Weave *woven) noexc
     woven.many = 1
     if LANES < 8 or channels == 1 or channels >= LANES or taps[WINDOWS] * channels < LANES:
         return False
-    while woven.many * LANES % length:
+    # A short row has less than there are before it begins anew.
+    while woven.many * LANES % length and woven.many * LANES < taps[WINDOWS] * length:
         woven.many += 1
         if woven.many > MOST_WOVEN:
             return False
     woven.step = woven.many * LANES // length * channels
     for k in range(woven.many):
-        woven.start[k] = woven.step
+        woven.start[k] = taps[WINDOWS] * channels
         for i in range(k * LANES, (k + 1) * LANES):
             at = i // length * channels + i % channels
             woven.start[k] = min(woven.start[k], at)
@@ -915,7 +916,10 @@ cdef void route_tiles(
                                &tile, p[CHANNELS], dx + plane * target.plane)
                     continue
                 planes = 1
-                if p[CHANNELS] == 1 and whole and plane + 4 <= tile.plane + tile.planes:
+                if (
+                    p[CHANNELS] == 1 and whole and offsets != NULL
+                    and plane + 4 <= tile.plane + tile.planes
+                ):
                     planes = 4
                 next_plane = plane + planes
                 if planes == 4 and 4 * target.plane <= SMALL:
@@ -962,6 +966,7 @@ cdef struct Route:
 cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
     """Make a share of dx; False if there is no memory."""
     cdef Space space, again
+    cdef Space *busy = &again if job.x != NULL and job.p[SCATTER] else &space  # what makes rows
     cdef Queue queue
     cdef Ticket inner
     cdef Py_ssize_t first, planes
@@ -1008,11 +1013,11 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
             else:
                 put_together(given + first * n, n, planes, which)
             if source != NULL:
-                fetch_soon(source + first * m, m * planes, rows, &space.soon[2])
+                fetch_soon(source + first * m, m * planes, rows, &busy.soon[2])
             else:
-                fetch_soon(given + first * n, n * planes, rows, &space.soon[2])
-            fetch_soon(job.dy + first * n, n * planes, rows, &space.soon[0])
-            fetch_soon(job.dx + first * m, m * planes, rows, &space.soon[1])
+                fetch_soon(given + first * n, n * planes, rows, &busy.soon[2])
+            fetch_soon(job.dy + first * n, n * planes, rows, &busy.soon[0])
+            fetch_soon(job.dx + first * m, m * planes, rows, &busy.soon[1])
             open_queue(&queue)
             inner = ticket_of(&queue, 0)
             route_tiles(p, f, offsets, together, source_together,
@@ -1078,4 +1083,4 @@ cdef bint perform(const _quick.Call *call) noexcept nogil:
     return not job.failed
 
 
-quick = PyCapsule_New(<void *>perform, NULL, NULL)
+quick = PyCapsule_New(<void *>perform, _quick.KIND, NULL)

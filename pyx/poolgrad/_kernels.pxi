@@ -33,7 +33,7 @@ f) The gradient of a maximum goes where the argmax points: a cell compares the a
    are many or the channels few, each window adds to its cell (`scatter`). Both add in the same
    order. Where each cell is under one window at most, it may just be written (`route_apart`).
 
-Nothing here checks, allocates or raises: `plan` has compared every shape before.
+Nothing here checks, allocates or raises: `plan`, or `_quick`, has compared every shape before.
 """
 
 # Each knows those before it.

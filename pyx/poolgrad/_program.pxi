@@ -156,8 +156,16 @@ cdef struct Soon:
     Py_ssize_t lines
     Py_ssize_t share        # of them, with each row that is made
 
-cdef enum:
-    OWN = 8192  # bytes; more than small arrays need, so that nothing is allocated for them
+cdef extern from *:
+    """
+    /* What is used of `own`: a sanitizer knows the bounds of what is allocated only. */
+    #ifdef __SANITIZE_ADDRESS__
+    #define POOLGRAD_OWN 0
+    #else
+    #define POOLGRAD_OWN 8192
+    #endif
+    """
+    const Py_ssize_t OWN "POOLGRAD_OWN"
 
 cdef struct Space:
     # One thread's workspace, and what of it is up to date.
@@ -183,6 +191,6 @@ cdef struct Space:
     Py_ssize_t line
     bint empty[3]           # whether any window along an axis has no taps
     bint framed             # ROLL: whether the stage has padding on either side
-    Soon[3] soon            # TOGETHER: x, y and the argmax of the next planes
+    Soon[3] soon            # of the next planes: what is read, what is written, and the argmax
     Spot which              # ROUTE: where the argmax is
-    char[OWN] own           # the memory of all this, where it suffices
+    char[8192] own          # more than small arrays need, so that nothing is allocated for them

@@ -1,5 +1,12 @@
 # What a kernel is told of a call whose arguments are right.
 
+cdef extern from *:
+    """
+    /* Changes with Call, so that a kernel that was built before is refused. */
+    #define POOLGRAD_CALL "poolgrad.Call.1"
+    """
+    const char *KIND "POOLGRAD_CALL"
+
 cdef enum What:
     LARGEST
     TOTAL

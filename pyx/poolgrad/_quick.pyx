@@ -14,7 +14,8 @@ from cpython.tuple cimport PyTuple_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact
 from numpy cimport (
     NPY_ARRAY_WRITEABLE, PyArray_BYTES, PyArray_DESCR, PyArray_Descr, PyArray_DIMS, PyArray_EMPTY,
-    PyArray_FLAGS, PyArray_NBYTES, PyArray_NDIM, import_array, ndarray, npy_intp,
+    PyArray_FLAGS, PyArray_ISNOTSWAPPED, PyArray_NBYTES, PyArray_NDIM, PyArray_TYPE, import_array,
+    ndarray, npy_intp,
 )
 
 import_array()
@@ -22,7 +23,9 @@ import_array()
 cdef enum:
     MOST = 256  # plans; what strangers ask a server for must not pile up
     MOST_AXES = 5
-    BRIEF = 10_000  # element steps: a few microseconds, for which the GIL is not given up
+    # Element steps, and bytes: a few microseconds, for which the GIL is not given up.
+    BRIEF = 10_000
+    BRIEF_BYTES = 65536
 
 # What a plan has programs for.
 cdef enum:
@@ -131,8 +134,9 @@ cdef class Usual:
 
     def __init__(self, plan, bint maximum, bint alone, kernel):
         self.held, self.programs = [kernel], [None] * TASKS
-        self.kernel = <perform_t>PyCapsule_GetPointer(kernel, NULL)
-        self.maximum, self.alone, self.brief = maximum, alone, plan.cost < BRIEF
+        self.kernel = <perform_t>PyCapsule_GetPointer(kernel, KIND)
+        self.maximum, self.alone = maximum, alone
+        self.brief = plan.cost < BRIEF and plan.input_bytes + plan.output_bytes < BRIEF_BYTES
         self.be_like(&self.x, plan.dtype, plan.input_shape)
         self.be_like(&self.y, plan.dtype, plan.output_shape)
         if plan.argmax_dtype is not None:
@@ -141,6 +145,8 @@ cdef class Usual:
 
     cdef int be_like(self, Like *like, dtype, tuple shape) except -1:
         """Write down a dtype and a shape."""
+        if len(shape) > MOST_AXES:
+            raise ValueError(f"{len(shape)} axes")
         self.held += [dtype, shape]
         like.dtype, like.number, like.axes = <PyArray_Descr *>dtype, dtype.num, len(shape)
         like.sizes, like.brief = <PyObject *>shape, self.brief
@@ -186,7 +192,10 @@ cdef bint fits(object array, const Like *like, int flags):
     if type(array) is not ndarray:
         return False
     a = <ndarray>array
-    if PyArray_DESCR(a) is not like.dtype or PyArray_NDIM(a) != like.axes:
+    # By its number: an array that was unpickled has a dtype of its own.
+    if PyArray_TYPE(a) != like.number or not PyArray_ISNOTSWAPPED(a) or (
+        PyArray_NDIM(a) != like.axes
+    ):
         return False
     for axis in range(like.axes):
         if PyArray_DIMS(a)[axis] != like.shape[axis]:
@@ -280,13 +289,14 @@ cdef object pool_usual_backward(
             return None
     elif argmax is not None:
         return None
-    if usual.codes[task] == NULL:
-        return None
-    call.helpers = usual.helpers(plan, num_threads)
-    if argmax is not None and plan._first_bad(argmax.ravel(), call.helpers) >= 0:
+    # Another thread may be about to make both.
+    if usual.codes[task] == NULL or usual.maximum and call.forward == NULL:
         return None
     dx = result(out, &usual.x, dy, x, argmax)
     if dx is None:
+        return None
+    call.helpers = usual.helpers(plan, num_threads)
+    if argmax is not None and plan._first_bad(argmax.ravel(), call.helpers) >= 0:
         return None
     call.source, call.argmax, call.result = data(dy), data(argmax), data(dx)
     return dx if usual.perform(task, &call) else None

@@ -1,4 +1,4 @@
-"""Arrays in and out: the only place that checks, copies or reshapes them."""
+"""Arrays in and out: the only place that copies or reshapes them, and that words what is wrong."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Program:
     cuts: tuple[tuple[int, int, int], ...]
     workspace_bytes: int
     together: int
-    near: bool
+    near: bool  # whether several threads do without `PAST`
 
     @cached_property
     def code(self) -> npt.NDArray[np.intp]:

@@ -12,6 +12,7 @@ import reference
 import windowed
 from compare import assert_close, assert_same_bits
 from hazards import HAZARDS, MAX_NAMES, NAMES
+from poolgrad.program import PAST as PAST_AT
 from strategies import DTYPES, LAYOUTS, avg_cases, cases, fill, max_cases
 
 
@@ -321,6 +322,17 @@ def test_windows_of_more_taps_than_a_table_of_offsets_holds(layout, threads, mon
         np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-12)
 
 
+def test_of_such_windows_every_plane_has_its_gradient():
+    plan = pg.plan("max_pool", (9, 70_100, 1), kernel_size=70_000, stride=50)
+    x = fill("normal", plan.input_shape, "float32", 0)
+    y, argmax = plan.forward(x, return_argmax=True)
+    dy = np.ones_like(y)
+    dx = plan.backward(dy, argmax=argmax, num_threads=1)
+    assert (dx.sum(axis=(1, 2)) == 3).all()
+    assert_same_bits(dx, plan.backward(dy, x))
+    assert_same_bits(dx, plan.backward(dy, argmax=argmax, num_threads=4))
+
+
 # Gradients of many megabytes go past the caches; here those of a few bytes do.
 PAST = {
     "side_by_side": ((2, 6, 8, 64), {"kernel_size": 2}),
@@ -359,3 +371,19 @@ def test_what_goes_past_the_caches_is_the_same(monkeypatch, case, dtype, num_thr
         assert (out[:offset] == 7).all()
         assert (out[offset + dx.size :] == 7).all()
     assert past._program("adjoint").header != plan._program("adjoint").header
+
+
+def test_several_threads_keep_twice_as_much_in_the_caches(monkeypatch):
+    shape, options = PAST["side_by_side"]
+    plan = pg.plan("avg_pool", shape, **options)
+    dy = fill("normal", plan.output_shape, "float32", 0)
+    dx = plan.backward(dy, num_threads=1)
+    monkeypatch.setattr(importlib.import_module("poolgrad.plan"), "STEPS_A_THREAD", 1)
+    for least, kept in (((dx.nbytes + dy.nbytes) * 3 // 4, True), (dx.nbytes // 4, False)):
+        monkeypatch.setattr("poolgrad.program.PAST_BYTES", least)
+        past = dataclasses.replace(plan)
+        program = past._program("adjoint")
+        assert program.code[PAST_AT] == 1
+        assert program.finer(2)[PAST_AT] == (not kept)
+        for num_threads in (1, 2):
+            assert_same_bits(past.backward(dy, num_threads=num_threads), dx)

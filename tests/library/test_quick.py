@@ -1,5 +1,6 @@
 """A call like one that has been made before takes a short cut, to the very same end."""
 
+import pickle
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -192,9 +193,10 @@ def test_the_second_call_takes_the_short_cut(op):
 
 @pytest.mark.parametrize("op", OPS)
 def test_it_takes_threads_too(op):
-    shape = (8, 64, 64, 3)  # a second thread is worth it
+    shape = (16, 64, 64, 3)
     x = RNG.standard_normal(shape).astype("float32")
     plan = replace(pg.plan(op, shape, kernel_size=2))
+    assert plan._helpers(2) == 1
     y = plan.forward(x)
     dx = plan.backward(y, x)
     for num_threads in (None, 1, 2, 3):
@@ -232,3 +234,26 @@ def test_functions_check_what_plans_do():
             for x in (None, X.tolist(), X.astype("int32"), X.astype(">f4"), X[0, 0]):
                 with pytest.raises(pg.PoolgradError):
                     op(x, 2)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_dtype_of_its_own_is_as_good_as_any(op):
+    # As arrays have that were pickled, by number, or with metadata.
+    own = np.dtype("float32", metadata={"a": 1})
+    function, gradient = getattr(pg, op), getattr(pg, f"{op}_backward")
+    for _ in range(2):
+        for array in (X.astype(own), X, pickle.loads(pickle.dumps(X))):
+            y = function(array, 2, ceil_mode=True)
+            assert y.dtype.metadata is None
+            assert_same_bits(y, function(X, 2, ceil_mode=True))
+            assert gradient(y.astype(own), array, 2, ceil_mode=True).dtype.metadata is None
+    plan = pg.plan(op, SHAPE, kernel_size=2, ceil_mode=True)
+    assert _quick.forward(plan, X.astype(own), False, None, 1) is not None
+
+
+def test_few_taps_of_a_large_array_are_no_brief_call():
+    # Its gradient has memory of our own, as large results have, at the second call too.
+    x = np.zeros((1, 10**6, 3), "float32")
+    for _ in range(3):
+        dx = pg.max_pool_backward(np.ones((1, 10, 3), "float32"), x, 1, stride=10**5)
+        assert dx.base is not None
