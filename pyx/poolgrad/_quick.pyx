@@ -113,7 +113,6 @@ cdef struct Like:
     PyArray_Descr *dtype
     int number              # of the dtype
     PyObject *sizes         # the shape
-    bint brief              # whether it is too small for memory of our own
     int axes
     npy_intp[MOST_AXES] shape
 
@@ -149,7 +148,7 @@ cdef class Usual:
             raise ValueError(f"{len(shape)} axes")
         self.held += [dtype, shape]
         like.dtype, like.number, like.axes = <PyArray_Descr *>dtype, dtype.num, len(shape)
-        like.sizes, like.brief = <PyObject *>shape, self.brief
+        like.sizes = <PyObject *>shape
         for axis in range(like.axes):
             like.shape[axis] = shape[axis]
         return 0
@@ -169,6 +168,18 @@ cdef class Usual:
         if self.alone or num_threads == 1:
             return 0
         return plan._helpers(get_num_threads() if num_threads is None else num_threads)
+
+    cdef object result(self, object out, Like *like, object one, object two, object three):
+        """Return an array to write to, new or given; None if what is given needs a closer look."""
+        if out is None:
+            if self.brief:  # then it is too small for memory of our own
+                return PyArray_EMPTY(like.axes, like.shape, like.number, 0)
+            return empty(<object>like.sizes, <object>like.dtype)
+        if fits(out, like, WRITEABLE) and apart(out, one) and apart(out, two) and (
+            apart(out, three)
+        ):
+            return out
+        return None
 
     cdef bint perform(self, int task, Call *call):
         """Do what a call says, and a task; False if there is no memory."""
@@ -220,17 +231,6 @@ cdef bint apart(object array, object other):
     return a + PyArray_NBYTES(<ndarray>array) <= b or b + PyArray_NBYTES(<ndarray>other) <= a
 
 
-cdef object result(object out, Like *like, object one, object two, object three):
-    """Return an array to write to, new or given; None if what is given needs a closer look."""
-    if out is None:
-        if like.brief:
-            return PyArray_EMPTY(like.axes, like.shape, like.number, 0)
-        return empty(<object>like.sizes, <object>like.dtype)
-    if fits(out, like, WRITEABLE) and apart(out, one) and apart(out, two) and apart(out, three):
-        return out
-    return None
-
-
 cdef inline void *data(object array):
     """Return where an array is; NULL for None."""
     return NULL if array is None else PyArray_BYTES(<ndarray>array)
@@ -248,11 +248,11 @@ cdef object pool_usual(
         return None
     argmax = None
     if return_argmax is False:
-        y = result(out, &usual.y, x, None, None)
+        y = usual.result(out, &usual.y, x, None, None)
     elif return_argmax is True and (out is None or type(out) is tuple and len(<tuple>out) == 2):
         y, argmax = (None, None) if out is None else <tuple>out
-        y = result(y, &usual.y, x, None, None)
-        argmax = result(argmax, &usual.argmax, x, y, None)
+        y = usual.result(y, &usual.y, x, None, None)
+        argmax = usual.result(argmax, &usual.argmax, x, y, None)
         if argmax is None:
             return None
     else:
@@ -292,7 +292,7 @@ cdef object pool_usual_backward(
     # Another thread may be about to make both.
     if usual.codes[task] == NULL or usual.maximum and call.forward == NULL:
         return None
-    dx = result(out, &usual.x, dy, x, argmax)
+    dx = usual.result(out, &usual.x, dy, x, argmax)
     if dx is None:
         return None
     call.helpers = usual.helpers(plan, num_threads)

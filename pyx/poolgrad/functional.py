@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poolgrad import _quick
-from poolgrad.arrays import Array, as_dtype, as_input
+from poolgrad.arrays import Array, as_input
 from poolgrad.errors import ParameterError, show
 from poolgrad.plan import Plan, plan_of
 
@@ -646,7 +646,7 @@ def _forward(
 ) -> Any:
     """Pool, given the hyperparameters in their order."""
     array = as_input("x", x)
-    plan = plan_of("x", op, array.shape, as_dtype("x", array.dtype), values)
+    plan = plan_of("x", op, array.shape, array.dtype, values)
     return plan.forward(array, return_argmax=return_argmax, out=out, num_threads=num_threads)
 
 
@@ -662,9 +662,9 @@ def _backward(
     """Return a gradient, given the hyperparameters in their order, and x or its shape."""
     gradient = as_input("dy", dy)
     if isinstance(x, (tuple, list)):
-        array, shape, dtype = None, x, as_dtype("dy", gradient.dtype)
+        array, shape, dtype = None, x, gradient.dtype
     else:
         array = as_input("x", x)
-        shape, dtype = array.shape, as_dtype("x", array.dtype)
+        shape, dtype = array.shape, array.dtype
     plan = plan_of("x", op, shape, dtype, values)
     return plan.backward(gradient, array, argmax=argmax, out=out, num_threads=num_threads)

@@ -684,6 +684,7 @@ def plan_of(
     """Return the plan of an operation, given all its hyperparameters in their order."""
     made = _quick.recall(op, shape, dtype, values)
     if made is None:
-        made = _checked(op, as_shape(name, shape), dtype, values)
+        # An array's dtype may carry metadata, which is its own.
+        made = _checked(op, as_shape(name, shape), as_dtype("dtype", dtype), values)
         _quick.keep(op, shape, dtype, values, made)
     return made
