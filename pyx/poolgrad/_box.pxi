@@ -364,42 +364,51 @@ cdef inline void take_twos(
 cdef enum:
     LEAST_HELD = 4  # vectors of windows
     MOST_HELD = 1024  # windows
+    APART_BYTES = 65536
 
 
-cdef inline void row_after_row_as(
-    Kind kind, Care care, Py_ssize_t high, Py_ssize_t wide, const real *x, const Box *b,
-    Py_ssize_t n, const Run *run, real *y
+cdef inline void part_after_part_as(
+    Kind kind, Care care, Py_ssize_t parts, Py_ssize_t high, Py_ssize_t wide, const real *x,
+    Py_ssize_t step, const Box *b, Py_ssize_t block, Py_ssize_t n, const Run *run, real *y
 ) noexcept nogil:
-    """As `every_other_as`, but rows are read as they lie in memory, which CPUs foresee best.
+    """As `every_other_as`, but memory is read as it lies, which CPUs foresee best.
 
-    What the taps of a row come to is held until those of the next are read.
+    Windows have so many parts, `step` elements apart, of so many rows: rows, or planes. What those
+    of a block of rows come to is held until the next parts are read. And memory is read sooner at
+    two places far apart than at one, so two halves of the blocks are made in turn.
     """
-    cdef Py_ssize_t r, h, i, at
+    cdef Py_ssize_t length = (n + LANES - 1) // LANES * LANES, part, top, r, h, i, k, at
+    cdef Py_ssize_t blocks = (run.rows + block - 1) // block, half = (blocks + 1) // 2
+    cdef bint in_turn = half * block * run.x_step * <Py_ssize_t>sizeof(real) >= APART_BYTES
     cdef vec best, sums, looked = splat(0)
     cdef mask kept = splat_bits(0)
     cdef real[MOST_HELD + 16] held
     cdef const real *row
-    for r in range(run.rows):
-        for h in range(high):
-            row = x + h * b.pitch[1]
-            i = 0
-            while i < n:
-                # The last vector may overlap the one before, and make some elements twice.
-                at = min(i, n - LANES)
-                best = load(held + i) if h else splat(blank(kind))
-                sums = splat(0)
-                take_twos(kind, care, wide, row + 2 * at, b, 0, &best, &kept, &sums)
-                if care == WATCH:
-                    looked = looked + sums
-                if h < high - 1:
-                    store(held + i, best)
-                else:
-                    store(y + at, in_order(best))
-                i += LANES
-        if kind == SUM and b.divisor != 0:
-            divide_by(y, n, b.divisor, y)
-        x += run.x_step
-        y += run.y_step
+    cdef real *to
+    for k in range(blocks):
+        top = (k // 2 + (half if k % 2 else 0) if in_turn else k) * block
+        for part in range(parts):
+            for r in range(min(block, run.rows - top)):
+                row = x + part * step + (top + r) * run.x_step
+                to = y + (top + r) * run.y_step
+                i = 0
+                while i < n:
+                    # The last vector may overlap the one before, and make some elements twice.
+                    at = min(i, n - LANES)
+                    best = load(held + r * length + i) if part else splat(blank(kind))
+                    sums = splat(0)
+                    for h in range(high):
+                        take_twos(kind, care, wide, row + h * b.pitch[1] + 2 * at, b, 0, &best,
+                                  &kept, &sums)
+                    if care == WATCH:
+                        looked = looked + sums
+                    if part < parts - 1:
+                        store(held + r * length + i, best)
+                    else:
+                        store(to + at, in_order(best))
+                    i += LANES
+                if part == parts - 1 and kind == SUM and b.divisor != 0:
+                    divide_by(to, n, b.divisor, to)
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
 
@@ -545,6 +554,7 @@ cdef inline void apart_as(
     Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
     const Run *run, real *y, bits *places
 ) noexcept nogil:
+    cdef Py_ssize_t block
     if kind == MAX and care != EXACT and hop == b.count[2] == 4:
         every_four_as(care, x, b, n, run, y)
     elif hop > 2 and b.count[2] == 4:
@@ -557,11 +567,19 @@ cdef inline void apart_as(
         LEAST_HELD * LANES < n <= MOST_HELD
     ):
         if b.count[1] == 2 and b.count[2] == 2:
-            row_after_row_as(kind, care, 2, 2, x, b, n, run, y)
+            part_after_part_as(kind, care, 2, 1, 2, x, b.pitch[1], b, 1, n, run, y)
         elif b.count[1] == 3 and b.count[2] == 3:
-            row_after_row_as(kind, care, 3, 3, x, b, n, run, y)
+            part_after_part_as(kind, care, 3, 1, 3, x, b.pitch[1], b, 1, n, run, y)
         else:
-            row_after_row_as(kind, care, b.count[1], b.count[2], x, b, n, run, y)
+            part_after_part_as(kind, care, b.count[1], 1, b.count[2], x, b.pitch[1], b, 1, n, run,
+                               y)
+    elif kind != ARGMAX and b.count[0] > 1 and LANES <= n <= MOST_HELD - LANES:
+        block = MOST_HELD // ((n + LANES - 1) // LANES * LANES)
+        if b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
+            part_after_part_as(kind, care, 2, 2, 2, x, b.pitch[0], b, block, n, run, y)
+        else:
+            part_after_part_as(kind, care, b.count[0], b.count[1], b.count[2], x, b.pitch[0], b,
+                               block, n, run, y)
     elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
         every_other_as(kind, care, 1, 2, 2, x, b, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:

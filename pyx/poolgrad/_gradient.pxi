@@ -980,6 +980,7 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
     cdef void *again_block = NULL
     cdef Py_ssize_t *offsets = NULL
     cdef index *slab = NULL
+    cdef void *planes_block = NULL
     cdef real *together = NULL
     cdef real *result = NULL
     cdef real *source_together = NULL
@@ -991,18 +992,19 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
     if p[SCATTER] and taps_of(f) <= MOST_OFFSETS:
         offsets = offsets_of(f, p[CHANNELS], taps_of(f), p[CHANNELS] == 1 and p[PLANES] >= 4)
     if p[TOGETHER]:
-        together = <real *>malloc(
-            (n + 2 * m) * MOST_TOGETHER * sizeof(real) + n * MOST_TOGETHER * sizeof(index)
+        planes_block = malloc(
+            64 + (n + 2 * m) * MOST_TOGETHER * sizeof(real) + n * MOST_TOGETHER * sizeof(index)
         )
     done = (
         block != NULL and (source == NULL or again_block != NULL and slab != NULL)
         and (not p[SCATTER] or offsets != NULL or taps_of(f) > MOST_OFFSETS)
-        and (not p[TOGETHER] or together != NULL)
+        and (not p[TOGETHER] or planes_block != NULL)
     )
     if done and not p[TOGETHER]:
         route_tiles(p, f, offsets, job.dy, source, given, job.dx, ticket, &space, &again,
                     slab)
     elif done:
+        together = <real *>next_line(planes_block)
         result = together + n * MOST_TOGETHER
         which = <index *>(result + 2 * m * MOST_TOGETHER)
         while next_group(ticket, p, &first, &planes):
@@ -1029,7 +1031,7 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
     free(slab)
     if offsets != NULL:
         free(offsets - 1)
-    free(together)
+    free(planes_block)
     return done
 
 

@@ -167,16 +167,15 @@ cdef bint slide(
     cdef Py_ssize_t rows = taps[TAPS], every = taps[ADVANCE], base = taps[BASE]
     cdef Py_ssize_t weight = program[AXES + 2 * AXIS_FIELDS + BOX]
     cdef Py_ssize_t n = (tile.high[2] - tile.low[2]) * tile.channels
-    cdef Py_ssize_t length = (n + 15) // 16 * 16, at
+    # Vectors end where rows do; and rows that lie a page apart would wait for one another.
+    cdef Py_ssize_t whole = (n + 15) // 16 * 16, length = whole + 16, at
     cdef Py_ssize_t h = tile.low[1]
     cdef Py_ssize_t block = h * every // rows * rows   # where the tails' block starts
     cdef Py_ssize_t front = h * every - block, i
     cdef real *tails = space.work
     cdef real *head = tails + rows * length
-    cdef real *other = head + length
     cdef bits *tails_places = space.carry
     cdef bits *head_places = tails_places + rows * length
-    cdef bits *other_places = head_places + length
     cdef Box b
     for i in range(rows - 1, front - 1, -1):
         if not reduced_row(kind, program, x, tile, plane, d, base + block + i, n, space,
@@ -191,7 +190,7 @@ cdef bint slide(
             if i < rows - 1:
                 b.tail = tails + (i + 1) * length
                 b.tail_carried = tails_places + (i + 1) * length
-            box(kind, False, tails + i * length, &b, length, tails + i * length,
+            box(kind, False, tails + i * length, &b, whole, tails + i * length,
                 tails_places + i * length)
         front = 0
         for i in range(rows):
@@ -221,15 +220,13 @@ cdef bint slide(
             b = line_of(1, 0)
             if i == 0:
                 b.carried = tails_places if kind == ARGMAX else NULL
-                box(kind, False, tails, &b, length, head, head_places)
+                box(kind, False, tails, &b, whole, head, head_places)
             else:
                 b.carried = head_places if kind == ARGMAX else NULL
                 b.tail = tails + i * length
                 b.tail_carried = tails_places + i * length
                 b.tail_place = i * weight
-                box(kind, False, head, &b, length, other, other_places)
-                head, other = other, head
-                head_places, other_places = other_places, head_places
+                box(kind, False, head, &b, whole, head, head_places)
         block += rows
 
 
@@ -711,6 +708,8 @@ cdef bint reduce_plane(
                     run.rows = min(MOST_ROWS, space.line // run.places_step)
                     if kind != ARGMAX:
                         run.rows = max(FEW_ROWS, run.rows)  # which need no line
+                        if space.n_segments == 1:
+                            run.rows = tile.high[1] - h  # and are finished when they are made
                     run.rows = min(tile.high[1] - h, run.rows)
                     run.rows = rows_alike(along, run.rows)
                     run.x_step = (along[run.rows > 1].start - along.start) * rows.height

@@ -31,13 +31,15 @@ cdef enum:
 cdef enum:
     FORWARD
     ARGMAX
+    WINDOWS
     ADJOINT
     SEARCH
     ROUTE
     TASKS
 
 cdef dict NUMBERS = {
-    "forward": FORWARD, "argmax": ARGMAX, "adjoint": ADJOINT, "search": SEARCH, "route": ROUTE
+    "forward": FORWARD, "argmax": ARGMAX, "windows": WINDOWS, "adjoint": ADJOINT,
+    "search": SEARCH, "route": ROUTE,
 }
 
 cdef int MOST_THREADS = threads.MOST
@@ -280,7 +282,7 @@ cdef object pool_usual_backward(
     call.what, call.x = TOTAL, NULL
     if usual.maximum:
         task = SEARCH if argmax is None else ROUTE
-        call.what, call.forward = GRADIENT, usual.codes[ARGMAX]
+        call.what, call.forward = GRADIENT, usual.codes[WINDOWS]
         if argmax is None:
             if x is None:
                 return None

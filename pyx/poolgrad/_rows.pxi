@@ -92,7 +92,7 @@ cdef Py_ssize_t radix_for(Py_ssize_t taps) noexcept nogil:
     return best
 
 
-cdef void ladder(
+cdef const real *ladder(
     Kind kind,
     const real *x,       # IN: where the first tap's vector is
     Py_ssize_t pitch,    # elements from tap to tap
@@ -102,15 +102,15 @@ cdef void ladder(
     real *lines,         # WORK: three rows, each of n + (taps - 1) * pitch elements
     bits *places,        # WORK, ARGMAX
     Py_ssize_t line,     # elements from row to row there
-    const real **y,      # OUT: in which of them the results are
-    const bits **argmax,
+    real *y,             # OUT: or NULL, and the results are in one of the rows, which is returned
+    bits *argmax,        # OUT, ARGMAX: likewise
 ) noexcept nogil:
     """As `box`, for many taps in a line: windows of radix, radix squared, ... taps come first.
 
     A maximum ends with two windows that may overlap. A sum adds disjoint ones, the small ones
     at the end of the window first.
     """
-    cdef Py_ssize_t span = 1, used = 0, digit, to, tail = -1
+    cdef Py_ssize_t span = 1, used = 0, digit, tail = -1
     cdef const real *now = x
     cdef const bits *carried = NULL
     cdef Box b
@@ -120,9 +120,10 @@ cdef void ladder(
         # Row `into` is free; `now` and the tail are in the other two.
         last = taps // span <= MOST_DIGIT
         digit = taps // span if last else taps // span % radix
+        if last and y == NULL:
+            y, argmax = lines + into * line, places + into * line
         if kind == SUM or last:
             used += digit * span
-            to = into
             b = line_of(digit, span * pitch)
             b.hop[2] = span
             b.carried = carried
@@ -133,15 +134,14 @@ cdef void ladder(
                 b.tail = now + (taps - span) * pitch
                 b.tail_carried = carried + (taps - span) * pitch if carried != NULL else NULL
                 b.tail_place = taps - span
-            if digit:
-                box(kind, False, now + (taps - used) * pitch if kind == SUM else now, &b, n,
-                    lines + to * line, places + to * line)
-                tail = to
-                into = free_row(now, lines, line, tail)
             if last:
-                y[0] = lines + tail * line
-                argmax[0] = places + tail * line if kind == ARGMAX else NULL
-                return
+                box(kind, False, now + (taps - used) * pitch if kind == SUM else now, &b, n, y,
+                    argmax)
+                return y
+            if digit:
+                box(kind, False, now + (taps - used) * pitch, &b, n, lines + into * line, NULL)
+                tail = into
+                into = free_row(now, lines, line, tail)
         b = line_of(radix, span * pitch)
         b.hop[2] = span
         b.carried = carried
@@ -408,6 +408,7 @@ cdef void sweep(
     cdef const bits *found_places
     cdef real *to
     cdef bits *to_places
+    cdef bint side_by_side
     # Windows that are every other one have the same taps, and those between them others.
     cdef bint paired = (
         space.n_segments == 2 and space.segments.every == 2 and space.segments.hop == 1
@@ -471,12 +472,17 @@ cdef void sweep(
             n = ((segment.many - 1) * segment.hop + 1) * channels
             b.which = further(kind, which, window.start * pitch)
             source += window.start * pitch
-            if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
-                ladder(kind, source, b.pitch[2], window.count, segment.radix, n,
-                       space.lines, space.places, space.line, &found, &found_places)
-            elif y_pitch == channels and segment.every == 1 and (
+            side_by_side = y_pitch == channels and segment.every == 1 and (
                 segment.hop == 1 or segment.many == 1
-            ):
+            )
+            if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
+                found = ladder(kind, source, b.pitch[2], window.count, segment.radix, n,
+                               space.lines, space.places, space.line,
+                               to if side_by_side else NULL, to_places)
+                if side_by_side:
+                    continue
+                found_places = space.places + (found - space.lines)
+            elif side_by_side:
                 rest = run[0]
                 rest.rows -= r
                 made = 0 if exact else share_rows(kind, source, b, &rest, n, to, to_places)

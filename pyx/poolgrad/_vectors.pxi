@@ -412,9 +412,9 @@ cdef extern from *:
     }
 
     /* Add n elements: every fourth, then these sums, then those that are left. */
+    typedef REAL four __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)),
+                                     may_alias));
     INLINE REAL add_up(const REAL *x, Py_ssize_t n) {
-        typedef REAL four __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)),
-                                      may_alias));
         four sums = {-0.0, -0.0, -0.0, -0.0};  /* adding 0 would change -0 */
         REAL sum;
         Py_ssize_t i = 0;
@@ -422,6 +422,22 @@ cdef extern from *:
         sum = (sums[0] + sums[2]) + (sums[1] + sums[3]);
         for (; i < n; i++) sum += x[i];
         return sum;
+    }
+    /* The same four times, of elements and of sums that are so far apart; and divide these. */
+    INLINE void add_four_up(
+        const REAL *x, Py_ssize_t n, Py_ssize_t gap, REAL divisor, REAL *y, Py_ssize_t step
+    ) {
+        four sums[4], turned[4], sum;
+        Py_ssize_t i = 0;
+        for (int k = 0; k < 4; k++) sums[k] = (four){-0.0, -0.0, -0.0, -0.0};
+        for (; i + 4 <= n; i += 4)
+            for (int k = 0; k < 4; k++) sums[k] += *(const four *)(x + k * gap + i);
+        for (int k = 0; k < 4; k++)
+            turned[k] = (four){sums[0][k], sums[1][k], sums[2][k], sums[3][k]};
+        sum = (turned[0] + turned[2]) + (turned[1] + turned[3]);
+        for (; i < n; i++) sum += (four){x[i], x[gap + i], x[2 * gap + i], x[3 * gap + i]};
+        sum /= divisor;
+        for (int k = 0; k < 4; k++) y[k * step] = sum[k];
     }
 
     /* Elements that begin a line of the cache, at a multiple of 64 bytes, and wait for the rest. */
@@ -519,6 +535,9 @@ cdef extern from *:
     void turn_wide(const void *x, Py_ssize_t gap, void *y, Py_ssize_t step) noexcept nogil
     bint is_power_of_two(real value) noexcept nogil
     real add_up(const real *x, Py_ssize_t n) noexcept nogil
+    void add_four_up(
+        const real *x, Py_ssize_t n, Py_ssize_t gap, real divisor, real *y, Py_ssize_t step
+    ) noexcept nogil
     ctypedef struct Pending:
         Py_ssize_t n
     void write_pending(Pending *pending) noexcept nogil

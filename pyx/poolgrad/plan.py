@@ -34,7 +34,7 @@ from poolgrad.dispatch import kernels
 from poolgrad.errors import DtypeError, ParameterError, ShapeError, show
 from poolgrad.geometry import Axis, Rows, adaptive_axes_of, axes_of, boolean, integer
 from poolgrad.operations import OPERATIONS
-from poolgrad.program import Program, Task, program
+from poolgrad.program import Program, Task, in_rows, program
 
 __all__ = ["Plan", "plan"]
 
@@ -152,7 +152,8 @@ class Plan:
     def workspace_bytes(self) -> int:
         """The bytes that one thread needs beside x and the results, forward or backward."""
         if OPERATIONS[self.op].has_argmax:
-            return self._program("argmax").workspace_bytes + self._program("search").workspace_bytes
+            reducing = max(self._program(task).workspace_bytes for task in ("argmax", "windows"))
+            return reducing + self._program("search").workspace_bytes
         return max(
             self._program("forward").workspace_bytes, self._program("adjoint").workspace_bytes
         )
@@ -447,14 +448,14 @@ class Plan:
 
     # ------------------------------------------------------------------------------- kernels
 
-    def _divisors(self) -> tuple[Rows, Rows, Rows]:
+    def _divisors(self, axes: tuple[Axis, Axis, Axis]) -> tuple[Rows, Rows, Rows]:
         """Return tables whose counts, multiplied over the axes, are the divisors."""
-        depth, height, width = self._axes3
+        depth, height, width = axes
         if self.divisor_override is not None:
             counts = (self.divisor_override, 1, 1)
             return tuple(  # type: ignore[return-value]
                 [(0, count, 0, 1, count, 1, axis.output, 1)]
-                for count, axis in zip(counts, self._axes3, strict=True)
+                for count, axis in zip(counts, axes, strict=True)
             )
         if self.count_include_pad:
             return depth.frame(), height.frame(), width.frame()
@@ -464,12 +465,16 @@ class Plan:
         """Return how a task is done; made once."""
         found = self._programs.get(task)
         if found is None:
+            axes, (planes, channels) = self._axes3, self._planes_and_channels
+            if task in ("forward", "argmax") and channels == 1:
+                axes, planes = in_rows(axes, planes)
             found = program(
-                self._axes3,
-                *self._planes_and_channels,
+                axes,
+                planes,
+                channels,
                 self.dtype.itemsize,
                 task,
-                None if OPERATIONS[self.op].has_argmax else self._divisors(),
+                None if OPERATIONS[self.op].has_argmax else self._divisors(axes),
             )
             self._programs[task] = found
         return found
@@ -515,7 +520,7 @@ class Plan:
         """Return where in an argmax the first value is that does not stem from here, or -1."""
         dtype = self._need_argmax("argmax")
         kernel = kernels[self.dtype].first_bad[_SIGNATURES[dtype]]
-        return partial(kernel, self._program("argmax").code, *self._planes_and_channels)
+        return partial(kernel, self._program("windows").code, *self._planes_and_channels)
 
     def _reduce(self, x: Array, y: Array, argmax: Array | None, num_threads: int) -> None:
         """Reduce the windows of x."""
@@ -554,7 +559,7 @@ class Plan:
             kernels[self.dtype].max_backward[_SIGNATURES[dtype]],
             "search" if argmax is None else "route",
             num_threads,
-            self._used("argmax").code,
+            self._used("windows").code,
             flat(dy),
             None if x is None or argmax is not None else flat(x),
             None if argmax is None else flat(argmax),
@@ -570,7 +575,7 @@ class Plan:
         """
         if y.size:
             kernel = kernels[self.dtype].let_zeros_take_part[_SIGNATURES[argmax.dtype]]
-            code = self._program("argmax").code
+            code = self._program("windows").code
             kernel(code, *self._planes_and_channels, flat(y), flat(argmax))
 
 

@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from poolgrad.geometry import Axis, Rows, Side
 
-__all__ = ["Program", "Task", "program"]
+__all__ = ["Program", "Task", "in_rows", "program"]
 
-#: What is computed: y; y and its argmax; dx of an average; dx of a maximum, of a saved argmax or
-#: of a searched one, for which the argmax's program is used too.
-Task = Literal["forward", "argmax", "adjoint", "route", "search"]
+#: What is computed: y; y and its argmax; the same as gradients know it, plane by plane; dx of an
+#: average; dx of a maximum, of a saved argmax or of a searched one.
+Task = Literal["forward", "argmax", "windows", "adjoint", "route", "search"]
 
 #: Bytes of source that a tile aims at, so that what it reads twice is still in the L2 cache.
 TILE_BYTES: Final = 128 * 1024
@@ -59,6 +59,9 @@ MOST_CELLS: Final = 4096
 
 #: Bytes of a plane's channels that are averaged at a time, so that their sums stay in the L1 cache.
 MOST_SUMS: Final = 8192
+
+#: Bytes of a tile of such planes, which are read once, at several places far apart.
+WHOLE_BYTES: Final = 2 * 1024 * 1024
 
 #: Rows of windows that rows of one channel go into while they are read once; the least windows of
 #: a row for which that pays, and the most cells that a window may reach; the bytes of rows that a
@@ -154,6 +157,25 @@ class Program:
         return code
 
 
+def in_rows(axes: tuple[Axis, Axis, Axis], planes: int) -> tuple[tuple[Axis, Axis, Axis], int]:
+    """Return the axes and the planes as which a forward of one channel is best done.
+
+    Planes whose windows are in one row each are rows of one plane, if these are few or long, or
+    `apart` makes their windows; others are made together.
+    """
+    depth, height, width = axes
+    few = planes < LEAST_TOGETHER or max(width.size, width.output) > MOST_CELLS
+    if (
+        depth.trivial
+        and height.trivial
+        and (few or _apart(width.windows))
+        and not all(axis.whole for axis in axes)
+    ):
+        rows = planes * depth.size * height.size
+        return (Axis(1, 1), Axis(rows, rows), width), 1
+    return axes, planes
+
+
 def program(
     axes: tuple[Axis, Axis, Axis],
     planes: int,
@@ -172,11 +194,12 @@ def program(
         Planes, and neighbouring elements of a cell.
     itemsize : int
         Bytes of an element.
-    task : {"forward", "argmax", "adjoint", "route", "search"}
+    task : {"forward", "argmax", "windows", "adjoint", "route", "search"}
         What is computed.
     divisors : (Rows, Rows, Rows), optional
         Of a mean: tables whose counts, multiplied over the axes, are the windows' divisors.
     """
+    task = "argmax" if task == "windows" else task
     backward = task not in ("forward", "argmax")
     depth, height, width = (axis.covering if backward else axis.windows for axis in axes)
     sides = (depth, height, width)
@@ -204,9 +227,8 @@ def program(
     alone = whole or lone or rolls or (task == "route" and (many_looks or looks <= FEW_LOOKS))
     alone = alone or (
         task in ("forward", "argmax", "search")
-        and windows[2].period == 1 < windows[2].advance
-        and windows[2].windows >= (NARROW // 2 if task == "forward" else NARROW)
-        and windows[2].front + windows[2].back == 0
+        and _apart(windows[2])
+        and (task == "forward" or windows[2].windows >= NARROW)
     )
     if channels == 1 and planes >= LEAST_TOGETHER and most <= MOST_CELLS and not alone:
         together, planes, channels = planes, 1, MOST_TOGETHER
@@ -276,7 +298,7 @@ def program(
         stage = rows * columns if copied and not scatter else 0
         work = 0
         if slide:
-            work = (height.taps + 2) * (-(-out // 16) * 16)
+            work = (height.taps + 1) * (-(-out // 16) * 16 + 16)
         elif separable:
             work = deep * high * out
         line = 0 if scatter else max(out, columns if ladder else 0)
@@ -346,7 +368,7 @@ def program(
             * max(1, channels)
             * max(prod(s.size for s in sides), prod(s.windows for s in sides)),
         )
-        sizes[0] = max(1, min(planes, TILE_BYTES // plane))
+        sizes[0] = max(1, min(planes, (WHOLE_BYTES if whole else TILE_BYTES) // plane))
         if scatter and channels == 1:
             sizes[0] = max(sizes[0], min(planes, 4))  # which are done in step
     else:
@@ -376,6 +398,15 @@ def program(
         spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 178 + shared,
         together,
         past and moved < 2 * PAST_BYTES,
+    )
+
+
+def _apart(width: Side) -> bool:
+    """Return whether vectors of windows of one channel are made out of vectors of the source."""
+    return (
+        width.period == 1 < width.advance
+        and width.windows >= NARROW // 2
+        and width.front + width.back == 0
     )
 
 

@@ -118,7 +118,21 @@ MIDDLE = [
     ((1, 14, 15, 40), 2, {"stride": 1}),
     ((1, 3, 9, 12, 33), (1, 3, 3), {"stride": 1, "dilation": (1, 1, 2)}),
     ((1, 3, 9, 12, 33), 2, {"stride": 1, "padding": 1}),
+    # Series of one channel, with channels first, which are rows of one plane.
+    ((3, 101, 25), 2, {}),
+    ((3, 101, 25), 3, {"stride": 2, "ceil_mode": True}),
+    ((2, 4500, 5), 31, {"stride": 1, "padding": 15}),
+    ((2, 9, 301, 3), (1, 4), {}),
+    ((2, 3, 5, 67, 2), (1, 1, 2), {}),
+    # Rows that are read as they lie in memory: of two halves in turn, of planes one after another.
+    ((1, 260, 200, 2), 2, {}),
+    ((1, 261, 201, 1), 3, {"stride": 2}),
+    ((1, 6, 71, 66, 2), 2, {}),
+    ((1, 7, 19, 43, 1), (3, 2, 3), {"stride": 2}),
+    # Large windows of more planes than are made together.
+    ((1, 40, 40, 20), 13, {"stride": 1, "padding": 6}),
     # Whole planes.
+    ((1, 5, 7, 50), (5, 7), {}),
     ((3, 7, 7, 1500), 7, {}),
     ((2, 5, 3, 4, 17), (5, 3, 4), {}),
     ((1, 2, 3, 5), (4, 6), {"padding": ((1, 1), (2, 1))}),
