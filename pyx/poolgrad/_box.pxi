@@ -364,7 +364,6 @@ cdef inline void take_twos(
 cdef enum:
     LEAST_HELD = 4  # vectors of windows
     MOST_HELD = 1024  # windows
-    APART_BYTES = 65536
 
 
 cdef inline void part_after_part_as(
@@ -374,19 +373,15 @@ cdef inline void part_after_part_as(
     """As `every_other_as`, but memory is read as it lies, which CPUs foresee best.
 
     Windows have so many parts, `step` elements apart, of so many rows: rows, or planes. What those
-    of a block of rows come to is held until the next parts are read. And memory is read sooner at
-    two places far apart than at one, so two halves of the blocks are made in turn.
+    of a block of rows come to is held until the next parts are read.
     """
-    cdef Py_ssize_t length = (n + LANES - 1) // LANES * LANES, part, top, r, h, i, k, at
-    cdef Py_ssize_t blocks = (run.rows + block - 1) // block, half = (blocks + 1) // 2
-    cdef bint in_turn = half * block * run.x_step * <Py_ssize_t>sizeof(real) >= APART_BYTES
+    cdef Py_ssize_t length = (n + LANES - 1) // LANES * LANES, top = 0, part, r, h, i, at
     cdef vec best, sums, looked = splat(0)
     cdef mask kept = splat_bits(0)
     cdef real[MOST_HELD + 16] held
     cdef const real *row
     cdef real *to
-    for k in range(blocks):
-        top = (k // 2 + (half if k % 2 else 0) if in_turn else k) * block
+    while top < run.rows:
         for part in range(parts):
             for r in range(min(block, run.rows - top)):
                 row = x + part * step + (top + r) * run.x_step
@@ -409,6 +404,7 @@ cdef inline void part_after_part_as(
                     i += LANES
                 if part == parts - 1 and kind == SUM and b.divisor != 0:
                     divide_by(to, n, b.divisor, to)
+        top += block
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
 
