@@ -163,6 +163,99 @@ cdef inline int free_row(
     return row
 
 
+cdef inline void scan_strip(
+    Kind kind, int vectors, const real *x, Py_ssize_t pitch, Py_ssize_t taps, Py_ssize_t many,
+    real *tails, bits *tail_places, real *y, bits *places
+) noexcept nogil:
+    """As `scan`, for so many vectors of each cell."""
+    cdef vec[4] best
+    cdef mask[4] kept
+    cdef vec one
+    cdef mask place = splat_bits(0)
+    cdef Py_ssize_t i, first = 0, last, at
+    cdef int u
+    while first < many:
+        last = min(taps, many - first)
+        # The tails of a block of so many cells, from the last one up. Of equals, the first counts.
+        for u in range(vectors):
+            best[u], kept[u] = load(x + (taps - 1) * pitch + u * LANES), splat_bits(<bits>taps - 1)
+        for i in range(taps - 2, last - 1, -1):
+            for u in range(vectors):
+                one, place = load(x + i * pitch + u * LANES), splat_bits(<bits>i)
+                fold(kind, QUICK, best[u], kept[u], &one, &place)
+                best[u], kept[u] = one, place
+        for i in range(last - 1, -1, -1):
+            for u in range(vectors):
+                at = i * pitch + u * LANES
+                one, place = load(x + at), splat_bits(<bits>i)
+                fold(kind, QUICK, best[u], kept[u], &one, &place)
+                best[u], kept[u] = one, place
+                # The block itself is a window.
+                store(tails + at if i else y + at, one)
+                if kind == ARGMAX:
+                    store_bits(tail_places + at if i else places + at, place)
+        # The heads of the next one.
+        for u in range(vectors):
+            best[u], kept[u] = splat(-INFINITY), splat_bits(0)
+        for i in range(1, last):
+            for u in range(vectors):
+                at = i * pitch + u * LANES
+                fold(kind, QUICK, load(x + at + (taps - 1) * pitch),
+                     splat_bits(<bits>(taps + i - 1)), &best[u], &kept[u])
+                one = load(tails + at)
+                if kind == ARGMAX:
+                    place = load_bits(tail_places + at)
+                fold(kind, QUICK, best[u], kept[u], &one, &place)
+                store(y + at, one)
+                if kind == ARGMAX:
+                    # So far from the block's first cell; now from the window's.
+                    store_bits(places + at, place - splat_bits(<bits>i))
+        x += taps * pitch
+        y += taps * pitch
+        places += taps * pitch
+        first += taps
+
+
+cdef inline void scan_as(
+    Kind kind, const real *x, Py_ssize_t pitch, Py_ssize_t taps, Py_ssize_t many, real *tails,
+    bits *tail_places, real *y, bits *places
+) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i + 4 * LANES <= pitch:
+        scan_strip(kind, 4, x + i, pitch, taps, many, tails, tail_places, y + i, places + i)
+        i += 4 * LANES
+    if i + 2 * LANES <= pitch:
+        scan_strip(kind, 2, x + i, pitch, taps, many, tails, tail_places, y + i, places + i)
+        i += 2 * LANES
+    while i < pitch:
+        # The last vector may overlap the one before, and make some elements twice.
+        i = min(i, pitch - LANES)
+        scan_strip(kind, 1, x + i, pitch, taps, many, tails, tail_places, y + i, places + i)
+        i += LANES
+
+
+cdef void scan(
+    Kind kind,
+    const real *x,       # IN: where the first tap's vector is
+    Py_ssize_t pitch,    # elements from cell to cell: LANES or more
+    Py_ssize_t taps,
+    Py_ssize_t many,     # windows, a cell apart
+    real *tails,         # WORK: as many cells as taps
+    bits *tail_places,   # WORK, ARGMAX
+    real *y,             # OUT
+    bits *places,        # OUT, ARGMAX
+) noexcept nogil:
+    """As `ladder`, for a maximum of cells that are vectors: a window is a block's tail and a head.
+
+    What these come to stays in registers from cell to cell, so it takes three loads a cell. Sums
+    are not made like this: their order must not depend on how many lanes a vector has.
+    """
+    if kind == ARGMAX:
+        scan_as(ARGMAX, x, pitch, taps, many, tails, tail_places, y, places)
+    else:
+        scan_as(MAX, x, pitch, taps, many, tails, tail_places, y, places)
+
+
 cdef inline void roll_strip(
     Kind kind, bint by_rows, int vectors, int high, Py_ssize_t wide, const real *x,
     const void *which, const Box *b, Py_ssize_t rows, real *y, Py_ssize_t y_step, bits *places
@@ -476,6 +569,10 @@ cdef void sweep(
                 segment.hop == 1 or segment.many == 1
             )
             if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
+                if side_by_side and window.step == 1 and channels >= LANES and kind < SUM:
+                    scan(kind, source, channels, window.count, segment.many, space.lines,
+                         space.places, to, to_places)
+                    continue
                 found = ladder(kind, source, b.pitch[2], window.count, segment.radix, n,
                                space.lines, space.places, space.line,
                                to if side_by_side else NULL, to_places)

@@ -129,6 +129,9 @@ MIDDLE = [
     ((1, 261, 201, 1), 3, {"stride": 2}),
     ((1, 6, 71, 66, 2), 2, {}),
     ((1, 7, 19, 43, 1), (3, 2, 3), {"stride": 2}),
+    # Rows of vectors, of which windows have a tail of one block and a head of the next.
+    ((1, 12, 30, 70), (3, 25), {"stride": 1, "padding": ((1, 1), (12, 11))}),
+    ((2, 100, 36), 31, {"stride": 1}),
     # Large windows of more planes than are made together.
     ((1, 40, 40, 20), 13, {"stride": 1, "padding": 6}),
     # Whole planes.
