@@ -43,6 +43,11 @@ NARROW: Final = 16
 #: Taps above which windows are put together from smaller ones, where they share most of them.
 LARGE: Final = 8
 
+#: The same for a maximum, whose windows may be put together in any order, and the least elements
+#: of a row of results for which it is.
+LARGE_MAXIMUM: Final = 6
+LEAST_PUT: Final = 256
+
 #: Windows that a cell may be under, and still look for what they route to it.
 MOST_LOOKS: Final = 12
 
@@ -235,13 +240,16 @@ def program(
     scatter = routes and not roll and (channels < NARROW or many_looks)
     # Rows of source that each row of the result needs of its own.
     own = prod(min(s.advance / s.period, s.taps) for s in (depth, height))
-    ladder = not routes and axes[2].plain and width.taps > LARGE and width.shares(width.taps)
+    large = LARGE
+    if divisors is None and width.windows * max(1, channels) >= LEAST_PUT:
+        large = LARGE_MAXIMUM
+    ladder = not routes and axes[2].plain and width.taps > large and width.shares(width.taps)
     slide = (
         not routes
         and depth.trivial
         and axes[1].plain
         and height.period == 1
-        and height.taps > LARGE
+        and height.taps > large
         and height.step == 1
         and height.shares(height.taps)
     )
