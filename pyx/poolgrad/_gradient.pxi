@@ -1008,12 +1008,12 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
         result = together + n * MOST_TOGETHER
         which = <index *>(result + 2 * m * MOST_TOGETHER)
         while next_group(ticket, p, &first, &planes):
-            put_together(job.dy + first * n, n, planes, together)
+            put_together(job.dy + first * n, n, n, planes, together)
             if source != NULL:
                 source_together = result + m * MOST_TOGETHER
-                put_together(source + first * m, m, planes, source_together)
+                put_together(source + first * m, m, m, planes, source_together)
             else:
-                put_together(given + first * n, n, planes, which)
+                put_together(given + first * n, n, n, planes, which)
             if source != NULL:
                 fetch_soon(source + first * m, m * planes, rows, &busy.soon[2])
             else:
@@ -1025,7 +1025,7 @@ cdef bint route(Route *job, const Ticket *ticket, index _index) noexcept nogil:
             route_tiles(p, f, offsets, together, source_together,
                         NULL if source != NULL else which, result, &inner, &space, &again,
                         slab)
-            take_apart(result, m, planes, job.dx + first * m)
+            take_apart(result, m, planes, job.dx + first * m, m)
     give_back(block, &space)
     give_back(again_block, &again)
     free(slab)

@@ -91,6 +91,15 @@ cdef inline Window clip_at(const Py_ssize_t *program, int axis, Py_ssize_t o) no
     return clip(program + program[AXES + axis * AXIS_FIELDS + TAPS_AT], o)
 
 
+cdef void describe(const Py_ssize_t *p, Target *target) noexcept nogil:
+    """Write how a program's result lies in memory."""
+    target.cell = p[CHANNELS]
+    target.height = (p + p[AXES + 2 * AXIS_FIELDS + TAPS_AT])[WINDOWS] * target.cell
+    target.depth = (p + p[AXES + AXIS_FIELDS + TAPS_AT])[WINDOWS] * target.height
+    target.plane = (p + p[AXES + TAPS_AT])[WINDOWS] * target.depth
+    target.kept = True
+
+
 cdef inline real *row_in(const Target *target, Py_ssize_t at) noexcept nogil:
     """Return where a row of results goes."""
     return target.y + at if target.kept else target.y
@@ -209,6 +218,13 @@ cdef bint slide(
                 emit(kind, False, tails + i * length, &b, tile, row_in(target, at),
                      pitch_in(target, tile), space.places)
                 finish(kind, program, space.places, tile, target, plane, d, h, space, argmax)
+                if space.apart.x != NULL:
+                    at = (d * taps[WINDOWS] + h) * tile.high[2]
+                    take_apart(target.y, tile.high[2], space.apart.planes, space.apart.y + at,
+                               program[CELLS_OUT])
+                    if kind == ARGMAX:
+                        take_apart(<const index *>target.argmax, tile.high[2], space.apart.planes,
+                                   <index *>space.apart.argmax + at, program[CELLS_OUT])
                 fetch_share(1, space)
                 h += 1
                 if h == tile.high[1]:
@@ -813,6 +829,9 @@ cdef void reduce_tile(
         set_up(program, tile, False, False, space)
         if reduce_plane(kind, False, program, x, tile, target, plane, space, argmax):
             continue
+        if space.apart.x != NULL:
+            space.apart.x = NULL  # which tells the caller to do them by themselves
+            return
         piece, there = tile[0], target[0]
         if program[SLIDE]:
             # The workspace has room for the rows of one window and two more; so, of half the

@@ -59,6 +59,7 @@ cdef enum:
     TOGETHER        # planes that are made as channels of one, 16 at a time; or 0
     CELLS_IN        # then, cells of a plane of the source, and of the result
     CELLS_OUT
+    BY_ROWS         # if this is done row by row, where the program of one plane is; or 0
     ROWS            # the most windows, or cells, that a tile needs of an axis
     AXES            # from here on, for each axis: the fields below
 
@@ -156,6 +157,13 @@ cdef struct Soon:
     Py_ssize_t lines
     Py_ssize_t share        # of them, with each row that is made
 
+cdef struct Apart:
+    # Planes that are put together row by row.
+    const real *x           # or NULL, if they are together
+    real *y                 # where the results go
+    void *argmax
+    Py_ssize_t planes
+
 cdef extern from *:
     """
     /* What is used of `own`: a sanitizer knows the bounds of what is allocated only. */
@@ -191,6 +199,7 @@ cdef struct Space:
     Py_ssize_t line
     bint empty[3]           # whether any window along an axis has no taps
     bint framed             # ROLL: whether the stage has padding on either side
+    Apart apart
     Soon[3] soon            # of the next planes: what is read, what is written, and the argmax
     Spot which              # ROUTE: where the argmax is
     char[8192] own          # more than small arrays need, so that nothing is allocated for them

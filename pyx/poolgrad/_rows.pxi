@@ -41,6 +41,64 @@ cdef void spread(
             memcpy(y + i * step, x + i * gap, channels * sizeof(element))
 
 
+cdef enum:
+    MOST_TOGETHER = 16
+    MANY = 8
+
+
+cdef inline void turn_about(
+    const item *x,           # IN
+    Py_ssize_t rows,
+    Py_ssize_t columns,
+    Py_ssize_t gap,          # elements from row to row of x
+    item *y,                 # OUT
+    Py_ssize_t step,         # and from row to row of y, which are the columns of x
+) noexcept nogil:
+    """Turn rows to columns."""
+    cdef Py_ssize_t side = SIDE(sizeof(item)), wide = WIDE_SIDE(sizeof(item)), r, c, i, k
+    cdef bint is_wide = 0 < wide <= min(rows, columns)
+    if is_wide:
+        side = wide
+    if side == 0 or rows < side or columns < side:
+        for c in range(columns):
+            for r in range(rows):
+                y[c * step + r] = x[r * gap + c]
+        return
+    # Squares, whose rows lie in one line of the cache each, on either side, if all begin alike, and
+    # they are many: the first and the last ones may overlap those beside them.
+    c = -(<Py_ssize_t>x // <Py_ssize_t>sizeof(item) % side) if columns >= MANY * side else 0
+    while c < columns:
+        i = max(0, min(c, columns - side))
+        r = -(<Py_ssize_t>y // <Py_ssize_t>sizeof(item) % side) if rows >= MANY * side else 0
+        while r < rows:
+            k = max(0, min(r, rows - side))
+            if is_wide:
+                turn_wide(x + k * gap + i, gap, y + i * step + k, step)
+            else:
+                turn(x + k * gap + i, gap, y + i * step + k, step, sizeof(item), side)
+            r += side
+        c += side
+
+
+cdef void put_together(
+    const item *x, Py_ssize_t gap, Py_ssize_t cells, Py_ssize_t planes, item *y
+) noexcept nogil:
+    """Copy cells of planes, which are `gap` apart, to the channels of one; to those left, 0."""
+    cdef Py_ssize_t c, k
+    turn_about(x, planes, cells, gap, y, MOST_TOGETHER)
+    if planes < MOST_TOGETHER:
+        for c in range(cells):
+            for k in range(planes, MOST_TOGETHER):
+                y[c * MOST_TOGETHER + k] = 0
+
+
+cdef void take_apart(
+    const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y, Py_ssize_t gap
+) noexcept nogil:
+    """Copy the channels of cells to planes, which are `gap` apart."""
+    turn_about(x, cells, planes, MOST_TOGETHER, y, gap)
+
+
 cdef inline void interleave(const real *a, const real *b, Py_ssize_t n, real *y) noexcept nogil:
     """Write n elements that come from two rows in turn."""
     cdef Py_ssize_t i = 0
@@ -766,6 +824,11 @@ cdef bint prepare(
             divide(source, channels, space.counts[0][d - space.low[0]]
                    * space.counts[1][h - space.low[1]], space.counts[2] + front,
                    space.alike + front, high - low, tile.channels, stage, tile.channels)
+        elif space.apart.x != NULL:
+            put_together(
+                space.apart.x + (d * height + h) * width + low, program[CELLS_IN], high - low,
+                space.apart.planes, stage
+            )
         elif tile.channels != channels:
             spread(source, channels, high - low, tile.channels, stage, tile.channels)
         elif checked:

@@ -148,6 +148,7 @@ cdef void *lay_out(
     space.line = line
     space.done_exact = -1
     space.framed = space.divided = False
+    space.apart.x = NULL
     for axis in range(3):
         space.soon[axis].lines = space.soon[axis].share = 0
     return block
@@ -157,44 +158,6 @@ cdef inline void give_back(void *block, Space *space) noexcept nogil:
     """Free what `lay_out` returned."""
     if block != &space.own[0]:
         free(block)
-
-
-cdef enum:
-    MOST_TOGETHER = 16
-
-
-cdef inline void turn_about(
-    const item *x,           # IN
-    Py_ssize_t rows,
-    Py_ssize_t columns,
-    Py_ssize_t gap,          # elements from row to row of x
-    item *y,                 # OUT
-    Py_ssize_t step,         # and from row to row of y, which are the columns of x
-) noexcept nogil:
-    """Turn rows to columns."""
-    cdef Py_ssize_t side = SIDE(sizeof(item)), wide = WIDE_SIDE(sizeof(item)), r, c, i, k
-    cdef bint is_wide = 0 < wide <= min(rows, columns)
-    if is_wide:
-        side = wide
-    if side == 0 or rows < side or columns < side:
-        for c in range(columns):
-            for r in range(rows):
-                y[c * step + r] = x[r * gap + c]
-        return
-    # Squares, whose rows lie in one line of the cache each, on either side, if all begin alike.
-    # The first and the last ones may overlap those beside them.
-    c = -(<Py_ssize_t>x // <Py_ssize_t>sizeof(item) % side)
-    while c < columns:
-        i = max(0, min(c, columns - side))
-        r = -(<Py_ssize_t>y // <Py_ssize_t>sizeof(item) % side)
-        while r < rows:
-            k = max(0, min(r, rows - side))
-            if is_wide:
-                turn_wide(x + k * gap + i, gap, y + i * step + k, step)
-            else:
-                turn(x + k * gap + i, gap, y + i * step + k, step, sizeof(item), side)
-            r += side
-        c += side
 
 
 cdef inline Py_ssize_t rows_made(const Py_ssize_t *p) noexcept nogil:
@@ -210,25 +173,6 @@ cdef inline void fetch_soon(
     """Have what lies behind n elements fetched, as many, while so many rows are made."""
     soon.at, soon.lines = <const char *>(x + n), n * <Py_ssize_t>sizeof(item) // 64
     soon.share = parts_of(soon.lines, rows)
-
-
-cdef void put_together(
-    const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y
-) noexcept nogil:
-    """Copy planes to the channels of one plane, and 0 to the channels that are left."""
-    cdef Py_ssize_t c, k
-    turn_about(x, planes, cells, cells, y, MOST_TOGETHER)
-    if planes < MOST_TOGETHER:
-        for c in range(cells):
-            for k in range(planes, MOST_TOGETHER):
-                y[c * MOST_TOGETHER + k] = 0
-
-
-cdef void take_apart(
-    const item *x, Py_ssize_t cells, Py_ssize_t planes, item *y
-) noexcept nogil:
-    """Copy the channels of one plane to planes."""
-    turn_about(x, cells, planes, MOST_TOGETHER, y, cells)
 
 
 cdef inline bint next_group(
@@ -365,6 +309,8 @@ cdef void reduce_tiles(
     cdef Target target
     cdef Py_ssize_t row
     describe(p, &target)
+    if space.apart.x != NULL:
+        target.depth = target.height = 0  # each row is taken apart before the next is made
     while take(ticket, p, &tile):
         row = (
             tile.plane * target.plane + tile.low[0] * target.depth
@@ -375,13 +321,51 @@ cdef void reduce_tiles(
         reduce_tile(kind, p, x, &tile, &target, space, <index>0)
 
 
-cdef void describe(const Py_ssize_t *p, Target *target) noexcept nogil:
-    """Write how a program's result lies in memory."""
-    target.cell = p[CHANNELS]
-    target.height = (p + p[AXES + 2 * AXIS_FIELDS + TAPS_AT])[WINDOWS] * target.cell
-    target.depth = (p + p[AXES + AXIS_FIELDS + TAPS_AT])[WINDOWS] * target.height
-    target.plane = (p + p[AXES + TAPS_AT])[WINDOWS] * target.depth
-    target.kept = True
+cdef bint reduce_by_rows(
+    Kind kind,
+    const Py_ssize_t *p,               # IN: the program
+    const real *x,                     # IN
+    real *y,                           # OUT
+    index *argmax,                     # OUT, ARGMAX; else only its type is used
+    const Ticket *ticket,
+    Space *space,
+) noexcept nogil:
+    """As `reduce`, of planes that are put together, and taken apart, row by row."""
+    cdef Space alone
+    cdef Queue queue
+    cdef Ticket inner
+    cdef const Py_ssize_t *one = p + p[BY_ROWS]
+    cdef Py_ssize_t first, planes, plane, n = p[CELLS_IN], m = p[CELLS_OUT], rows = rows_made(p)
+    cdef Py_ssize_t width = (p + p[AXES + 2 * AXIS_FIELDS + TAPS_AT])[WINDOWS] * MOST_TOGETHER
+    cdef void *block = malloc(64 + width * (sizeof(real) + sizeof(index)))
+    cdef void *alone_block = NULL
+    cdef real *row
+    cdef bint done = block != NULL
+    while done and next_group(ticket, p, &first, &planes):
+        fetch_soon(x + first * n, n * planes, rows, &space.soon[0])
+        fetch_soon(y + first * m, m * planes, rows, &space.soon[1])
+        if kind == ARGMAX:
+            fetch_soon(argmax + first * m, m * planes, rows, &space.soon[2])
+        space.apart.x, space.apart.y = x + first * n, y + first * m
+        space.apart.argmax, space.apart.planes = argmax + first * m, planes
+        row = <real *>next_line(block)
+        open_queue(&queue)
+        inner = ticket_of(&queue, 0)
+        reduce_tiles(kind, p, x, row, <index *>(row + width), &inner, space)
+        if space.apart.x != NULL:
+            continue
+        # There is a NaN or -inf, and loops that are exact read rows more than once.
+        if alone_block == NULL:
+            alone_block = lay_out(one, kind == ARGMAX, 0, &alone)
+            done = alone_block != NULL
+        for plane in range(first, first + planes if done else 0):
+            open_queue(&queue)
+            inner = ticket_of(&queue, 0)
+            reduce_tiles(kind, one, x + plane * n, y + plane * m, argmax + plane * m, &inner,
+                         &alone)
+    give_back(alone_block, &alone)
+    free(block)
+    return done
 
 
 cdef bint reduce(
@@ -399,6 +383,7 @@ cdef bint reduce(
     cdef Py_ssize_t first, planes
     cdef Py_ssize_t n = p[CELLS_IN], m = p[CELLS_OUT]
     cdef Py_ssize_t rows = rows_made(p) if p[TOGETHER] else 1
+    cdef bint whole_planes = p[TOGETHER] and not p[BY_ROWS], done = True
     cdef void *planes_block = NULL
     cdef real *together
     cdef real *result
@@ -408,22 +393,22 @@ cdef bint reduce(
         reduce_whole(p, x, y, ticket)
         return True
     block = lay_out(p, kind == ARGMAX, 0, &space)
-    if p[TOGETHER]:
+    if whole_planes:
         planes_block = malloc(
             64 + (n + m) * MOST_TOGETHER * sizeof(real) + m * MOST_TOGETHER * sizeof(index)
         )
-    if block == NULL or p[TOGETHER] and planes_block == NULL:
-        give_back(block, &space)
-        free(planes_block)
-        return False
-    if not p[TOGETHER]:
+    if block == NULL or whole_planes and planes_block == NULL:
+        done = False
+    elif p[BY_ROWS]:
+        done = reduce_by_rows(kind, p, x, y, argmax, ticket, &space)
+    elif not p[TOGETHER]:
         reduce_tiles(kind, p, x, y, argmax, ticket, &space)
     else:
         together = <real *>next_line(planes_block)
         result = together + n * MOST_TOGETHER
         which = <index *>(result + m * MOST_TOGETHER)
         while next_group(ticket, p, &first, &planes):
-            put_together(x + first * n, n, planes, together)
+            put_together(x + first * n, n, n, planes, together)
             fetch_soon(x + first * n, n * planes, rows, &space.soon[0])
             fetch_soon(y + first * m, m * planes, rows, &space.soon[1])
             if kind == ARGMAX:
@@ -431,12 +416,12 @@ cdef bint reduce(
             open_queue(&queue)
             inner = ticket_of(&queue, 0)
             reduce_tiles(kind, p, together, result, which, &inner, &space)
-            take_apart(result, m, planes, y + first * m)
+            take_apart(result, m, planes, y + first * m, m)
             if kind == ARGMAX:
-                take_apart(which, m, planes, argmax + first * m)
+                take_apart(which, m, planes, argmax + first * m, m)
     give_back(block, &space)
     free(planes_block)
-    return True
+    return done
 
 
 cdef struct Job:

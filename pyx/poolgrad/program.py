@@ -94,8 +94,11 @@ LEAST_LONE: Final = 32
 PAST_BYTES: Final = 16 * 1024 * 1024
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
-HEADER: Final = 30
+HEADER: Final = 31
+PLANES: Final = 0
+GROUP: Final = 2
 PAST: Final = 16
+BY_ROWS: Final = 29
 AXIS_FIELDS: Final = 6
 
 
@@ -113,6 +116,7 @@ class Program:
     workspace_bytes: int
     together: int
     near: bool  # whether several threads do without `PAST`
+    apart: Program | None  # if planes are together row by row, how each is done by itself
 
     @cached_property
     def code(self) -> npt.NDArray[np.intp]:
@@ -130,7 +134,14 @@ class Program:
             code.append(add(axis.covers() if self.backward else axis.taps()))
             code.append(add(self.divisors[number]) if self.divisors else 0)
             code += (axis.kernel, axis.before, axis.stride, axis.dilation)
-        return np.array(code + tables, np.intp)
+        made = np.array(code + tables, np.intp)
+        if self.apart is None:
+            return made
+        # Behind it, the program of one plane by itself.
+        made[BY_ROWS] = len(made)
+        one = self.apart.code.copy()
+        one[PLANES] = one[GROUP] = 1
+        return np.concatenate([made, one])
 
     @cached_property
     def _finer(self) -> dict[int, npt.NDArray[np.intp]]:
@@ -139,7 +150,10 @@ class Program:
     def finer(self, threads: int) -> npt.NDArray[np.intp]:
         """Return the code with smaller tiles, so many that threads seldom wait for each other."""
         if self.together:
-            return self.code  # groups of planes are what threads take
+            # Groups of planes are what threads take, if there are enough.
+            if self.apart is None or self.together > (threads - 1) * MOST_TOGETHER:
+                return self.code
+            return self.apart.finer(threads)
         if threads not in self._finer:
             self._finer[threads] = self._cut(threads)
         return self._finer[threads]
@@ -188,6 +202,7 @@ def program(
     itemsize: int,
     task: Task,
     divisors: tuple[Rows, Rows, Rows] | None,
+    together_too: bool = True,
 ) -> Program:
     """Choose how a reduction is done.
 
@@ -203,8 +218,11 @@ def program(
         What is computed.
     divisors : (Rows, Rows, Rows), optional
         Of a mean: tables whose counts, multiplied over the axes, are the windows' divisors.
+    together_too : bool, default True
+        Whether planes of one channel may be made together.
     """
-    task = "argmax" if task == "windows" else task
+    gradients = task == "windows"
+    task = "argmax" if gradients else task
     backward = task not in ("forward", "argmax")
     depth, height, width = (axis.covering if backward else axis.windows for axis in axes)
     sides = (depth, height, width)
@@ -235,8 +253,12 @@ def program(
         and _apart(windows[2])
         and (task == "forward" or windows[2].windows >= NARROW)
     )
-    if channels == 1 and planes >= LEAST_TOGETHER and most <= MOST_CELLS and not alone:
-        together, planes, channels = planes, 1, MOST_TOGETHER
+    apart = None
+    if channels == 1 and planes >= LEAST_TOGETHER and not alone and together_too:
+        if not gradients and _by_rows(axes, planes, itemsize, task, divisors is None):
+            apart = program(axes, planes, 1, itemsize, task, divisors, together_too=False)
+        if apart is not None or most <= MOST_CELLS:
+            together, planes, channels = planes, 1, MOST_TOGETHER
     scatter = routes and not roll and (channels < NARROW or many_looks)
     # Rows of source that each row of the result needs of its own.
     own = prod(min(s.advance / s.period, s.taps) for s in (depth, height))
@@ -279,9 +301,9 @@ def program(
     copied = padded or task == "adjoint"
     visits = prod(s.taps * s.period / s.advance for s in sides)
     # Long vectors of narrow cells reach many elements more often than windows do.
-    apart = channels == width.period == 1 and width.advance > 1
+    by_twos = channels == width.period == 1 and width.advance > 1
     watched = (
-        (channels >= NARROW or apart) and not copied and not separable and visits <= MOST_VISITS
+        (channels >= NARROW or by_twos) and not copied and not separable and visits <= MOST_VISITS
     )
     # Whether each row is read for one row of results only, and in one pass.
     once = watched and all(s.taps * s.period <= s.advance for s in (depth, height))
@@ -312,7 +334,7 @@ def program(
         line = 0 if scatter else max(out, columns if ladder else 0)
         if not scatter and (channels < NARROW or padded):
             line = max(line, min(columns, width.advance * out) + out)
-        if apart and not backward:
+        if by_twos and not backward:
             line = max(line, min(MOST_ROWS * out, MOST_RUN))  # rows that are made in one go
         if roll:
             line = max(line, sizes[2] * out)
@@ -390,10 +412,12 @@ def program(
         planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
         divisors is not None and not backward, task == "adjoint", lone, past, scatter,
         slab, *band, stage, work, line,
-        whole, together, cells_in, cells_out, table,
+        whole, together, cells_in, cells_out, 0, table,
     ]  # fmt: skip
     carried = task == "argmax"
     shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0
+    if apart is not None:
+        shared = 2 * width.windows * MOST_TOGETHER * itemsize + apart.workspace_bytes
     spaces = stage + work + 4 * line
     return Program(
         axes,
@@ -406,6 +430,38 @@ def program(
         spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 178 + shared,
         together,
         past and moved < 2 * PAST_BYTES,
+        apart,
+    )
+
+
+def _by_rows(
+    axes: tuple[Axis, Axis, Axis], planes: int, itemsize: int, task: Task, maximum: bool
+) -> bool:
+    """Return whether planes are made together row by row, each row turned about when it is needed.
+
+    They are if their windows are large and a cell apart, and the rows that are kept few; large
+    planes, only if most lanes are used.
+    """
+    depth, height, width = (axis.windows for axis in axes)
+    large = LARGE_MAXIMUM if maximum and task == "forward" else LARGE
+    budget = VAST_BYTES if max(height.taps, width.taps) > ORDINARY else MOST_BYTES
+    row = MOST_TOGETHER * itemsize * (width.windows + width.front + width.back + width.taps)
+    groups = -(-planes // MOST_TOGETHER)
+    full = planes >= MOST_TOGETHER and 4 * planes >= 3 * groups * MOST_TOGETHER
+    return (
+        task in ("forward", "argmax")
+        and depth.trivial
+        and all(axis.plain and axis.stride == axis.dilation == 1 for axis in axes[1:])
+        and min(height.taps, width.taps) > large
+        and width.front + width.back <= width.size + 64
+        and NARROW <= width.size <= LONGEST
+        and NARROW <= width.windows <= LONGEST
+        and (height.taps + 3) * row <= budget
+        and (
+            full
+            or max(prod(axis.size for axis in axes), prod(axis.output for axis in axes))
+            <= MOST_CELLS
+        )
     )
 
 

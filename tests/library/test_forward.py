@@ -134,6 +134,7 @@ MIDDLE = [
     ((2, 100, 36), 31, {"stride": 1}),
     # Large windows of more planes than are made together.
     ((1, 40, 40, 20), 13, {"stride": 1, "padding": 6}),
+    ((1, 72, 60, 28), 9, {"stride": 1, "padding": 4}),
     # Whole planes.
     ((1, 5, 7, 50), (5, 7), {}),
     ((3, 7, 7, 1500), 7, {}),
@@ -172,6 +173,18 @@ def test_middle_sized_average(shape, kernel_size, options, layout, dtype, count_
     if layout == "channels_first":
         last = pg.avg_pool(np.moveaxis(x, 1, -1), kernel_size, **{**options, "layout": LAYOUTS[0]})
         assert_same_bits(y, np.ascontiguousarray(np.moveaxis(last, -1, 1)))
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_planes_made_together_may_hold_a_nan_or_not(num_threads):
+    x = fill("normal", (2, 33, 40, 37), np.float32, 3)
+    x[0, 5, 11, 7], x[1, 20, 30, 36] = np.nan, -np.inf
+    options = {"stride": 1, "padding": 5, "layout": "channels_first"}
+    y, argmax = pg.max_pool(x, 11, return_argmax=True, num_threads=num_threads, **options)
+    expected, winners, _ = windowed.max_pool(x, 11, **options)
+    assert_same_bits(y, expected)
+    assert_same_bits(argmax, winners)
+    assert_same_bits(pg.max_pool(x, 11, num_threads=num_threads, **options), expected)
 
 
 def test_a_window_wider_than_an_int32_argmax_can_name_still_has_a_maximum():

@@ -30,6 +30,12 @@ SIZES = {
     "one_volume_of_many_channels": ((1, 9, 12, 11, 64), 3, {"stride": 1, "padding": 1}),
     "batch": ((7, 70, 71, 8), 3, {"stride": 2, "dilation": 2}),
     "series_first": ((1, 1, 400_000), 5, {"stride": 2, "layout": "channels_first"}),
+    "many_series_first": ((40, 5, 700), 3, {"stride": 2, "layout": "channels_first"}),
+    "large_windows_first": (
+        (1, 32, 70, 66),
+        9,
+        {"stride": 1, "padding": 4, "layout": "channels_first"},
+    ),
     "batch_first": ((3, 5, 120, 110), 3, {"stride": 1, "layout": "channels_first"}),
 }
 
