@@ -25,11 +25,16 @@ SOURCES = pyproject.toml setup.py \
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# One stamp an extra: whatever changes what is built or needed makes it anew.
-.venv/%.stamp: $(SOURCES)
+# The kernels are built once, and anew when what they are made of changes; then, one stamp an extra,
+# what that needs besides.
+.venv/build.stamp: $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Building, and installing what it needs: the first time, this takes some minutes."
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@echo "Building: the first time, this takes some minutes."
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/%.stamp: .venv/build.stamp
+	$(BIN)/python -m pip install --quiet 'poolgrad[$*]'
 	@touch $@
 
 run: .venv/service.stamp ## Build, and serve on 127.0.0.1:8000.
