@@ -65,7 +65,7 @@ MOST_CELLS: Final = 4096
 #: Bytes of a plane's channels that are averaged at a time, so that their sums stay in the L1 cache.
 MOST_SUMS: Final = 8192
 
-#: Bytes of a tile of such planes, which are read once, at several places far apart.
+#: Bytes of a tile of such planes of one channel, which are read at several places far apart.
 WHOLE_BYTES: Final = 2 * 1024 * 1024
 
 #: Rows of windows that rows of one channel go into while they are read once; the least windows of
@@ -398,7 +398,8 @@ def program(
             * max(1, channels)
             * max(prod(s.size for s in sides), prod(s.windows for s in sides)),
         )
-        sizes[0] = max(1, min(planes, (WHOLE_BYTES if whole else TILE_BYTES) // plane))
+        aim = WHOLE_BYTES if whole and channels == 1 else TILE_BYTES
+        sizes[0] = max(1, min(planes, aim // plane))
         if scatter and channels == 1:
             sizes[0] = max(sizes[0], min(planes, 4))  # which are done in step
     else:
