@@ -724,8 +724,8 @@ cdef bint reduce_plane(
                     run.rows = min(MOST_ROWS, space.line // run.places_step)
                     if kind != ARGMAX:
                         run.rows = max(FEW_ROWS, run.rows)  # which need no line
-                        if space.n_segments == 1:
-                            run.rows = tile.high[1] - h  # and are finished when they are made
+                        if space.n_segments == channels == 1 < space.segments.hop:
+                            run.rows = tile.high[1] - h  # `apart` finishes what it makes
                     run.rows = min(tile.high[1] - h, run.rows)
                     run.rows = rows_alike(along, run.rows)
                     run.x_step = (along[run.rows > 1].start - along.start) * rows.height
@@ -834,8 +834,8 @@ cdef void reduce_tile(
             return
         piece, there = tile[0], target[0]
         if program[SLIDE]:
-            # The workspace has room for the rows of one window and two more; so, of half the
-            # width, for those of as many windows as a block has.
+            # The workspace has room for the rows of one window and one more; so, of half the width,
+            # for those of as many windows as a block has.
             deep = 1
             wide = (tile.high[2] - tile.low[2]) // 2
             high = max(1, taps[TAPS] // taps[ADVANCE]) if wide else 1

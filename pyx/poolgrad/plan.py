@@ -151,12 +151,14 @@ class Plan:
     @property
     def workspace_bytes(self) -> int:
         """The bytes that one thread needs beside x and the results, forward or backward."""
+
+        def bytes_for(task: Task) -> int:
+            return self._program(task).workspace_bytes
+
         if OPERATIONS[self.op].has_argmax:
-            reducing = max(self._program(task).workspace_bytes for task in ("argmax", "windows"))
-            return reducing + self._program("search").workspace_bytes
-        return max(
-            self._program("forward").workspace_bytes, self._program("adjoint").workspace_bytes
-        )
+            searching = bytes_for("windows") + bytes_for("search")
+            return max(bytes_for("forward"), bytes_for("argmax"), searching)
+        return max(bytes_for("forward"), bytes_for("adjoint"))
 
     @cached_property
     def cost(self) -> int:

@@ -335,7 +335,9 @@ def program(
         if not scatter and (channels < NARROW or padded):
             line = max(line, min(columns, width.advance * out) + out)
         if by_twos and not backward:
-            line = max(line, min(MOST_ROWS * out, MOST_RUN))  # rows that are made in one go
+            line = max(
+                line, min(MOST_ROWS * out, MOST_RUN)
+            )  # rows that are made in one go, and kept
         if roll:
             line = max(line, sizes[2] * out)
         if task == "argmax" and not separable and height.advance == height.step == 1:
@@ -409,6 +411,8 @@ def program(
     moved = planes * max(1, channels) * (cells_in + cells_out) * itemsize
     past = task == "adjoint" and (lone or channels >= NARROW)
     past = past and moved >= PAST_BYTES and not together
+    # Else what is read by rows would be taken for planes together.
+    assert apart is None or (slide and ladder and padded and uncut)
     code = [
         planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
         divisors is not None and not backward, task == "adjoint", lone, past, scatter,
@@ -419,7 +423,9 @@ def program(
     shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0
     if apart is not None:
         shared = 2 * width.windows * MOST_TOGETHER * itemsize + apart.workspace_bytes
-    spaces = stage + work + 4 * line
+    # As `lay_out` adds them up: each part with a margin, and what is known of each window.
+    spaces = (stage + work + 4 * line + 6 * 64) * itemsize * (1 + carried) + 24 * 64
+    spaces += 4 * (stage + 64) * routes + 2 * slab * itemsize + table * 266
     return Program(
         axes,
         divisors,
@@ -428,7 +434,7 @@ def program(
         (sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]),
         (planes, depth.windows, height.windows, width.windows, max(1, channels)),
         _cuts(whole, roll, scatter, slide, channels, sides),
-        spaces * itemsize * (1 + carried) + 2 * slab * itemsize + table * 178 + shared,
+        spaces + shared,
         together,
         past and moved < 2 * PAST_BYTES,
         apart,
@@ -452,6 +458,7 @@ def _by_rows(
     return (
         task in ("forward", "argmax")
         and depth.trivial
+        and depth.windows <= LONGEST
         and all(axis.plain and axis.stride == axis.dilation == 1 for axis in axes[1:])
         and min(height.taps, width.taps) > large
         and width.front + width.back <= width.size + 64

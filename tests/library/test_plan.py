@@ -256,6 +256,20 @@ def test_long_rows_take_little_workspace(shape):
     assert made.workspace_bytes < 3 * 2**20
 
 
+def test_workspace_is_that_of_the_pass_that_needs_most():
+    made = pg.plan(  # a forward that does planes together, while one with an argmax does not
+        "max_pool",
+        (1, 64, 30, 300),
+        kernel_size=(15, 8),
+        stride=1,
+        padding=(7, 4),
+        layout="channels_first",
+    )
+    assert made._program("forward").workspace_bytes > made._program("argmax").workspace_bytes
+    for task in ("forward", "argmax", "windows", "search", "route"):
+        assert made.workspace_bytes >= made._program(task).workspace_bytes
+
+
 @pytest.mark.parametrize("shape", [(1, 2, 2048, 2048), (1, 30, 10**6, 3), (1, 10**5, 10**4, 1)])
 def test_windows_that_share_no_cell_take_little_workspace(shape):
     made = pg.plan("avg_pool", shape, "float64", kernel_size=2)
