@@ -321,6 +321,10 @@ cdef void reduce_tiles(
         reduce_tile(kind, p, x, &tile, &target, space, <index>0)
 
 
+cdef enum:
+    NEAR = 1048576  # bytes
+
+
 cdef bint reduce_by_rows(
     Kind kind,
     const Py_ssize_t *p,               # IN: the program
@@ -342,10 +346,12 @@ cdef bint reduce_by_rows(
     cdef real *row
     cdef bint done = block != NULL
     while done and next_group(ticket, p, &first, &planes):
-        fetch_soon(x + first * n, n * planes, rows, &space.soon[0])
-        fetch_soon(y + first * m, m * planes, rows, &space.soon[1])
-        if kind == ARGMAX:
-            fetch_soon(argmax + first * m, m * planes, rows, &space.soon[2])
+        if (n + m) * planes * <Py_ssize_t>sizeof(real) <= NEAR:
+            # Of larger ones, what comes next would not stay near until then.
+            fetch_soon(x + first * n, n * planes, rows, &space.soon[0])
+            fetch_soon(y + first * m, m * planes, rows, &space.soon[1])
+            if kind == ARGMAX:
+                fetch_soon(argmax + first * m, m * planes, rows, &space.soon[2])
         space.apart.x, space.apart.y = x + first * n, y + first * m
         space.apart.argmax, space.apart.planes = argmax + first * m, planes
         row = <real *>next_line(block)
