@@ -367,15 +367,17 @@ cdef enum:
 
 
 cdef inline void part_after_part_as(
-    Kind kind, Care care, Py_ssize_t parts, Py_ssize_t high, Py_ssize_t wide, const real *x,
-    Py_ssize_t step, const Box *b, Py_ssize_t block, Py_ssize_t n, const Run *run, real *y
+    Kind kind, Care care, bint planes, Py_ssize_t parts, Py_ssize_t high, Py_ssize_t wide,
+    const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y
 ) noexcept nogil:
     """As `every_other_as`, but memory is read as it lies, which CPUs foresee best.
 
-    Windows have so many parts, `step` elements apart, of so many rows: rows, or planes. What those
-    of a block of rows come to is held until the next parts are read.
+    Windows have so many parts: planes of so many rows, or rows. What these come to is held until
+    the next ones are read: of a row of windows, or of as many rows as there is room for.
     """
     cdef Py_ssize_t length = (n + LANES - 1) // LANES * LANES, top = 0, part, r, h, i, at
+    cdef Py_ssize_t block = MOST_HELD // length if planes else 1
+    cdef Py_ssize_t step = b.pitch[0 if planes else 1]
     cdef vec best, sums, looked = splat(0)
     cdef mask kept = splat_bits(0)
     cdef real[MOST_HELD + 16] held
@@ -550,7 +552,6 @@ cdef inline void apart_as(
     Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
     const Run *run, real *y, bits *places
 ) noexcept nogil:
-    cdef Py_ssize_t block
     if kind == MAX and care != EXACT and hop == b.count[2] == 4:
         every_four_as(care, x, b, n, run, y)
     elif hop > 2 and b.count[2] == 4:
@@ -563,19 +564,17 @@ cdef inline void apart_as(
         LEAST_HELD * LANES < n <= MOST_HELD
     ):
         if b.count[1] == 2 and b.count[2] == 2:
-            part_after_part_as(kind, care, 2, 1, 2, x, b.pitch[1], b, 1, n, run, y)
+            part_after_part_as(kind, care, False, 2, 1, 2, x, b, n, run, y)
         elif b.count[1] == 3 and b.count[2] == 3:
-            part_after_part_as(kind, care, 3, 1, 3, x, b.pitch[1], b, 1, n, run, y)
+            part_after_part_as(kind, care, False, 3, 1, 3, x, b, n, run, y)
         else:
-            part_after_part_as(kind, care, b.count[1], 1, b.count[2], x, b.pitch[1], b, 1, n, run,
-                               y)
+            part_after_part_as(kind, care, False, b.count[1], 1, b.count[2], x, b, n, run, y)
     elif kind != ARGMAX and b.count[0] > 1 and LANES <= n <= MOST_HELD - LANES:
-        block = MOST_HELD // ((n + LANES - 1) // LANES * LANES)
         if b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
-            part_after_part_as(kind, care, 2, 2, 2, x, b.pitch[0], b, block, n, run, y)
+            part_after_part_as(kind, care, True, 2, 2, 2, x, b, n, run, y)
         else:
-            part_after_part_as(kind, care, b.count[0], b.count[1], b.count[2], x, b.pitch[0], b,
-                               block, n, run, y)
+            part_after_part_as(kind, care, True, b.count[0], b.count[1], b.count[2], x, b, n, run,
+                               y)
     elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
         every_other_as(kind, care, 1, 2, 2, x, b, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:

@@ -91,15 +91,6 @@ cdef inline Window clip_at(const Py_ssize_t *program, int axis, Py_ssize_t o) no
     return clip(program + program[AXES + axis * AXIS_FIELDS + TAPS_AT], o)
 
 
-cdef void describe(const Py_ssize_t *p, Target *target) noexcept nogil:
-    """Write how a program's result lies in memory."""
-    target.cell = p[CHANNELS]
-    target.height = (p + p[AXES + 2 * AXIS_FIELDS + TAPS_AT])[WINDOWS] * target.cell
-    target.depth = (p + p[AXES + AXIS_FIELDS + TAPS_AT])[WINDOWS] * target.height
-    target.plane = (p + p[AXES + TAPS_AT])[WINDOWS] * target.depth
-    target.kept = True
-
-
 cdef inline real *row_in(const Target *target, Py_ssize_t at) noexcept nogil:
     """Return where a row of results goes."""
     return target.y + at if target.kept else target.y

@@ -43,7 +43,7 @@ cdef void spread(
 
 cdef enum:
     MOST_TOGETHER = 16
-    MANY = 8
+    MANY = 8  # squares in a row, of which one more does not count
 
 
 cdef inline void turn_about(

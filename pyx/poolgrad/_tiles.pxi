@@ -321,8 +321,31 @@ cdef void reduce_tiles(
         reduce_tile(kind, p, x, &tile, &target, space, <index>0)
 
 
+cdef void describe(const Py_ssize_t *p, Target *target) noexcept nogil:
+    """Write how a program's result lies in memory."""
+    target.cell = p[CHANNELS]
+    target.height = (p + p[AXES + 2 * AXIS_FIELDS + TAPS_AT])[WINDOWS] * target.cell
+    target.depth = (p + p[AXES + AXIS_FIELDS + TAPS_AT])[WINDOWS] * target.height
+    target.plane = (p + p[AXES + TAPS_AT])[WINDOWS] * target.depth
+    target.kept = True
+
+
 cdef enum:
-    NEAR = 1048576  # bytes
+    NEAR = 1048576  # bytes of a group of planes that are still near when it is their turn
+
+
+cdef inline void fetch_next_group(
+    Kind kind, const Py_ssize_t *p, const real *x, const real *y, const index *argmax,
+    Py_ssize_t planes, Space *space,
+) noexcept nogil:
+    """Have the planes behind so many fetched while these are made, if they will stay near."""
+    cdef Py_ssize_t n = p[CELLS_IN] * planes, m = p[CELLS_OUT] * planes, rows = rows_made(p)
+    if (n + m) * <Py_ssize_t>sizeof(real) > NEAR:
+        return
+    fetch_soon(x, n, rows, &space.soon[0])
+    fetch_soon(y, m, rows, &space.soon[1])
+    if kind == ARGMAX:
+        fetch_soon(argmax, m, rows, &space.soon[2])
 
 
 cdef bint reduce_by_rows(
@@ -339,19 +362,14 @@ cdef bint reduce_by_rows(
     cdef Queue queue
     cdef Ticket inner
     cdef const Py_ssize_t *one = p + p[BY_ROWS]
-    cdef Py_ssize_t first, planes, plane, n = p[CELLS_IN], m = p[CELLS_OUT], rows = rows_made(p)
+    cdef Py_ssize_t first, planes, plane, n = p[CELLS_IN], m = p[CELLS_OUT]
     cdef Py_ssize_t width = (p + p[AXES + 2 * AXIS_FIELDS + TAPS_AT])[WINDOWS] * MOST_TOGETHER
     cdef void *block = malloc(64 + width * (sizeof(real) + sizeof(index)))
     cdef void *alone_block = NULL
     cdef real *row
     cdef bint done = block != NULL
     while done and next_group(ticket, p, &first, &planes):
-        if (n + m) * planes * <Py_ssize_t>sizeof(real) <= NEAR:
-            # Of larger ones, what comes next would not stay near until then.
-            fetch_soon(x + first * n, n * planes, rows, &space.soon[0])
-            fetch_soon(y + first * m, m * planes, rows, &space.soon[1])
-            if kind == ARGMAX:
-                fetch_soon(argmax + first * m, m * planes, rows, &space.soon[2])
+        fetch_next_group(kind, p, x + first * n, y + first * m, argmax + first * m, planes, space)
         space.apart.x, space.apart.y = x + first * n, y + first * m
         space.apart.argmax, space.apart.planes = argmax + first * m, planes
         row = <real *>next_line(block)
@@ -388,7 +406,6 @@ cdef bint reduce(
     cdef Ticket inner
     cdef Py_ssize_t first, planes
     cdef Py_ssize_t n = p[CELLS_IN], m = p[CELLS_OUT]
-    cdef Py_ssize_t rows = rows_made(p) if p[TOGETHER] else 1
     cdef bint whole_planes = p[TOGETHER] and not p[BY_ROWS], done = True
     cdef void *planes_block = NULL
     cdef real *together
@@ -415,10 +432,8 @@ cdef bint reduce(
         which = <index *>(result + m * MOST_TOGETHER)
         while next_group(ticket, p, &first, &planes):
             put_together(x + first * n, n, n, planes, together)
-            fetch_soon(x + first * n, n * planes, rows, &space.soon[0])
-            fetch_soon(y + first * m, m * planes, rows, &space.soon[1])
-            if kind == ARGMAX:
-                fetch_soon(argmax + first * m, m * planes, rows, &space.soon[2])
+            fetch_next_group(kind, p, x + first * n, y + first * m, argmax + first * m, planes,
+                             &space)
             open_queue(&queue)
             inner = ticket_of(&queue, 0)
             reduce_tiles(kind, p, together, result, which, &inner, &space)

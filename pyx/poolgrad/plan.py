@@ -465,21 +465,26 @@ class Plan:
 
     def _program(self, task: Task) -> Program:
         """Return how a task is done; made once."""
-        found = self._programs.get(task)
-        if found is None:
-            axes, (planes, channels) = self._axes3, self._planes_and_channels
-            if task in ("forward", "argmax") and channels == 1:
-                axes, planes = in_rows(axes, planes)
-            found = program(
-                axes,
-                planes,
-                channels,
-                self.dtype.itemsize,
-                task,
-                None if OPERATIONS[self.op].has_argmax else self._divisors(axes),
-            )
-            self._programs[task] = found
-        return found
+        if task not in self._programs:
+            self._programs[task] = self._make_program(task)
+        return self._programs[task]
+
+    def _make_program(self, task: Task) -> Program:
+        if task == "windows":
+            usual = self._program("argmax")
+            if usual.axes == self._axes3 and usual.singly is None:
+                return usual  # which knows each plane by itself, too
+        axes, (planes, channels) = self._axes3, self._planes_and_channels
+        if task in ("forward", "argmax") and channels == 1:
+            axes, planes = in_rows(axes, planes)
+        return program(
+            axes,
+            planes,
+            channels,
+            self.dtype.itemsize,
+            task,
+            None if OPERATIONS[self.op].has_argmax else self._divisors(axes),
+        )
 
     def _used(self, task: Task) -> Program:
         """Return how a task is done, which the next usual call will know."""

@@ -116,7 +116,7 @@ class Program:
     workspace_bytes: int
     together: int
     near: bool  # whether several threads do without `PAST`
-    apart: Program | None  # if planes are together row by row, how each is done by itself
+    singly: Program | None  # if planes are together row by row, how each is done by itself
 
     @cached_property
     def code(self) -> npt.NDArray[np.intp]:
@@ -135,11 +135,11 @@ class Program:
             code.append(add(self.divisors[number]) if self.divisors else 0)
             code += (axis.kernel, axis.before, axis.stride, axis.dilation)
         made = np.array(code + tables, np.intp)
-        if self.apart is None:
+        if self.singly is None:
             return made
         # Behind it, the program of one plane by itself.
         made[BY_ROWS] = len(made)
-        one = self.apart.code.copy()
+        one = self.singly.code.copy()
         one[PLANES] = one[GROUP] = 1
         return np.concatenate([made, one])
 
@@ -151,9 +151,9 @@ class Program:
         """Return the code with smaller tiles, so many that threads seldom wait for each other."""
         if self.together:
             # Groups of planes are what threads take, if there are enough.
-            if self.apart is None or self.together > (threads - 1) * MOST_TOGETHER:
+            if self.singly is None or self.together > (threads - 1) * MOST_TOGETHER:
                 return self.code
-            return self.apart.finer(threads)
+            return self.singly.finer(threads)
         if threads not in self._finer:
             self._finer[threads] = self._cut(threads)
         return self._finer[threads]
@@ -221,8 +221,8 @@ def program(
     together_too : bool, default True
         Whether planes of one channel may be made together.
     """
-    gradients = task == "windows"
-    task = "argmax" if gradients else task
+    forward = task in ("forward", "argmax")  # not for gradients
+    task = "argmax" if task == "windows" else task
     backward = task not in ("forward", "argmax")
     depth, height, width = (axis.covering if backward else axis.windows for axis in axes)
     sides = (depth, height, width)
@@ -253,11 +253,11 @@ def program(
         and _apart(windows[2])
         and (task == "forward" or windows[2].windows >= NARROW)
     )
-    apart = None
+    singly = None
     if channels == 1 and planes >= LEAST_TOGETHER and not alone and together_too:
-        if not gradients and _by_rows(axes, planes, itemsize, task, divisors is None):
-            apart = program(axes, planes, 1, itemsize, task, divisors, together_too=False)
-        if apart is not None or most <= MOST_CELLS:
+        if forward and _by_rows(axes, planes, most, itemsize, task, divisors is None):
+            singly = program(axes, planes, 1, itemsize, task, divisors, together_too=False)
+        if singly is not None or most <= MOST_CELLS:
             together, planes, channels = planes, 1, MOST_TOGETHER
     scatter = routes and not roll and (channels < NARROW or many_looks)
     # Rows of source that each row of the result needs of its own.
@@ -301,9 +301,9 @@ def program(
     copied = padded or task == "adjoint"
     visits = prod(s.taps * s.period / s.advance for s in sides)
     # Long vectors of narrow cells reach many elements more often than windows do.
-    by_twos = channels == width.period == 1 and width.advance > 1
+    apart = channels == width.period == 1 and width.advance > 1
     watched = (
-        (channels >= NARROW or by_twos) and not copied and not separable and visits <= MOST_VISITS
+        (channels >= NARROW or apart) and not copied and not separable and visits <= MOST_VISITS
     )
     # Whether each row is read for one row of results only, and in one pass.
     once = watched and all(s.taps * s.period <= s.advance for s in (depth, height))
@@ -334,10 +334,8 @@ def program(
         line = 0 if scatter else max(out, columns if ladder else 0)
         if not scatter and (channels < NARROW or padded):
             line = max(line, min(columns, width.advance * out) + out)
-        if by_twos and not backward:
-            line = max(
-                line, min(MOST_ROWS * out, MOST_RUN)
-            )  # rows that are made in one go, and kept
+        if apart and not backward:
+            line = max(line, min(MOST_ROWS * out, MOST_RUN))  # rows that are made in one go
         if roll:
             line = max(line, sizes[2] * out)
         if task == "argmax" and not separable and height.advance == height.step == 1:
@@ -412,7 +410,7 @@ def program(
     past = task == "adjoint" and (lone or channels >= NARROW)
     past = past and moved >= PAST_BYTES and not together
     # Else what is read by rows would be taken for planes together.
-    assert apart is None or (slide and ladder and padded and uncut)
+    assert singly is None or (slide and ladder and padded and uncut)
     code = [
         planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
         divisors is not None and not backward, task == "adjoint", lone, past, scatter,
@@ -421,8 +419,8 @@ def program(
     ]  # fmt: skip
     carried = task == "argmax"
     shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0
-    if apart is not None:
-        shared = 2 * width.windows * MOST_TOGETHER * itemsize + apart.workspace_bytes
+    if singly is not None:
+        shared = 2 * width.windows * MOST_TOGETHER * itemsize + singly.workspace_bytes
     # As `lay_out` adds them up: each part with a margin, and what is known of each window.
     spaces = (stage + work + 4 * line + 6 * 64) * itemsize * (1 + carried) + 24 * 64
     spaces += 4 * (stage + 64) * routes + 2 * slab * itemsize + table * 266
@@ -437,17 +435,17 @@ def program(
         spaces + shared,
         together,
         past and moved < 2 * PAST_BYTES,
-        apart,
+        singly,
     )
 
 
 def _by_rows(
-    axes: tuple[Axis, Axis, Axis], planes: int, itemsize: int, task: Task, maximum: bool
+    axes: tuple[Axis, Axis, Axis], planes: int, most: int, itemsize: int, task: Task, maximum: bool
 ) -> bool:
     """Return whether planes are made together row by row, each row turned about when it is needed.
 
     They are if their windows are large and a cell apart, and the rows that are kept few; large
-    planes, only if most lanes are used.
+    planes, those of many cells at `most`, only if few lanes are idle.
     """
     depth, height, width = (axis.windows for axis in axes)
     large = LARGE_MAXIMUM if maximum and task == "forward" else LARGE
@@ -456,8 +454,7 @@ def _by_rows(
     groups = -(-planes // MOST_TOGETHER)
     full = planes >= MOST_TOGETHER and 4 * planes >= 3 * groups * MOST_TOGETHER
     return (
-        task in ("forward", "argmax")
-        and depth.trivial
+        depth.trivial
         and depth.windows <= LONGEST
         and all(axis.plain and axis.stride == axis.dilation == 1 for axis in axes[1:])
         and min(height.taps, width.taps) > large
@@ -465,11 +462,7 @@ def _by_rows(
         and NARROW <= width.size <= LONGEST
         and NARROW <= width.windows <= LONGEST
         and (height.taps + 3) * row <= budget
-        and (
-            full
-            or max(prod(axis.size for axis in axes), prod(axis.output for axis in axes))
-            <= MOST_CELLS
-        )
+        and (full or most <= MOST_CELLS)
     )
 
 

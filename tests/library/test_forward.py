@@ -124,7 +124,7 @@ MIDDLE = [
     ((2, 4500, 5), 31, {"stride": 1, "padding": 15}),
     ((2, 9, 301, 3), (1, 4), {}),
     ((2, 3, 5, 67, 2), (1, 1, 2), {}),
-    # Rows that are read as they lie in memory: of two halves in turn, of planes one after another.
+    # Rows that are read as they lie in memory, one after another, and planes.
     ((1, 260, 200, 2), 2, {}),
     ((1, 261, 201, 1), 3, {"stride": 2}),
     ((1, 6, 71, 66, 2), 2, {}),
