@@ -51,6 +51,8 @@ cdef inline void box_chunk(
     cdef mask place_of
     cdef int u
     cdef const real *plane = x + at
+    # To the compiler, what is stored might be part of the box.
+    cdef Py_ssize_t back = b.pitch[0], down = b.pitch[1], across = b.pitch[2]
     cdef const real *row
     cdef const real *cell
     for u in range(vectors):
@@ -60,6 +62,8 @@ cdef inline void box_chunk(
         else:
             best[u] = load(x + at + u * LANES)
             sums[u] = best[u]
+            if u == vectors - 1:
+                poolgrad_in_turn()
         if kind == ARGMAX:
             kept[u] = splat_bits(<bits>b.place)
             if b.carried != NULL:
@@ -67,12 +71,8 @@ cdef inline void box_chunk(
     for d in range(deep):
         row = plane
         for h in range(high):
-            cell = row + w * b.pitch[2]
+            cell = row + w * across
             while w < wide:
-                if vectors == 4 and (deep > 1 or high > 3):
-                    # What comes next is not next in memory.
-                    poolgrad_prefetch(cell + 4 * LANES)
-                    poolgrad_prefetch(cell + 6 * LANES)
                 if kind != MAX and kind != SUM:
                     place = b.place + d * b.hop[0] + h * b.hop[1] + w * b.hop[2]
                     place_of = splat_bits(<bits>place)
@@ -88,11 +88,12 @@ cdef inline void box_chunk(
                              add_bits(place_of, load_bits(b.carried + i)), &best[u], &kept[u])
                     else:
                         fold(kind, care, v, place_of, &best[u], &kept[u])
-                cell += b.pitch[2]
+                poolgrad_in_turn()
+                cell += across
                 w += 1
             w = 0
-            row += b.pitch[1]
-        plane += b.pitch[0]
+            row += down
+        plane += back
     if b.tail != NULL:
         for u in range(vectors):
             if kind == ARGMAX:
@@ -364,6 +365,7 @@ cdef inline void take_twos(
 cdef enum:
     LEAST_HELD = 4  # vectors of windows
     MOST_HELD = 1024  # windows
+    LEAST_FETCHED = 48  # windows
 
 
 cdef inline void part_after_part_as(
@@ -420,48 +422,59 @@ cdef inline void every_other_as(
     A row shorter than a vector reaches into the next one, which is made after it; the last one is
     made with the end of the one before, and copied.
     """
-    cdef Py_ssize_t r, i = 0, d, h, place
+    cdef Py_ssize_t r, i = 0, d, h, place, rows = run.rows
+    # To the compiler, what is stored might be part of them.
+    cdef Py_ssize_t x_step = run.x_step, y_step = run.y_step, back = b.pitch[0], down = b.pitch[1]
     cdef vec best, sums, looked = splat(0)
     cdef mask kept
     cdef const real *row
+    cdef const real *source
+    cdef real *to
     cdef real[16] last  # a vector, of as many elements at most
     cdef bits[16] last_places
-    for r in range(run.rows):
+    # CPUs foresee short rows themselves, if they are not too many.
+    cdef bint fetch = n >= LANES and (n >= LEAST_FETCHED or kind == ARGMAX and deep * high > 2)
+    for r in range(rows):
         i = 0
+        source, to = at_hand(x + r * x_step), to_hand(y + r * y_step)
         while i < n:
             # The last vector may overlap the one before, and make some elements twice.
-            if n >= LANES or r == run.rows - 1:
+            if n >= LANES or r == rows - 1:
                 i = min(i, n - LANES)
             best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
             sums = splat(0)
             kept = splat_bits(<bits>b.place)
             for d in range(deep):
                 for h in range(high):
-                    row = x + 2 * i + d * b.pitch[0] + h * b.pitch[1]
-                    if n >= LANES:
-                        fetch_ahead(high, x + d * b.pitch[0], b, 2, i, h)
+                    row = source + 2 * i + d * back + h * down
+                    if fetch:
+                        fetch_ahead(high, source + d * back, b, 2, i, h)
                     place = d * b.hop[0] + h * b.hop[1]
                     take_twos(kind, care, wide, row, b, place, &best, &kept, &sums)
             if care == WATCH:
                 looked = looked + sums
             if i < 0:
                 store(last, in_order(best))
-                memcpy(y, last - i, n * sizeof(real))
+                memcpy(to, last - i, n * sizeof(real))
                 if kind == ARGMAX:
                     store_bits(last_places, <mask>in_order(<vec>kept))
                     memcpy(places, last_places - i, n * sizeof(bits))
                 break
-            store(y + i, in_order(best))
+            store(to + i, in_order(best))
             if kind == ARGMAX:
                 store_bits(places + i, <mask>in_order(<vec>kept))
             i += LANES
         if kind == SUM and b.divisor != 0:
-            divide_by(y, n, b.divisor, y)
-        x += run.x_step
-        y += run.y_step
+            divide_by(to, n, b.divisor, to)
         places += run.places_step
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
+
+
+cdef inline Py_ssize_t to_line(const real *x, Py_ssize_t hop) noexcept nogil:
+    """Return how many windows of the first vector come before one whose taps are lines."""
+    cdef Py_ssize_t rest = LANES - <Py_ssize_t>x // <Py_ssize_t>sizeof(real) % LANES
+    return rest // hop if rest < LANES and rest % hop == 0 else LANES
 
 
 cdef inline vec halved(vec one, vec two) noexcept nogil:
@@ -470,31 +483,36 @@ cdef inline vec halved(vec one, vec two) noexcept nogil:
 
 
 cdef inline void every_four_as(
-    Care care, const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y
+    Care care, Py_ssize_t deep, Py_ssize_t high, const real *x, const Box *b, Py_ssize_t n,
+    const Run *run, real *y
 ) noexcept nogil:
     """As `apart`: the largest of four in a row, and of those below, of windows side by side."""
-    cdef Py_ssize_t r, i, d, h
+    cdef Py_ssize_t r, i, at, d, h, rows = run.rows, x_step = run.x_step, y_step = run.y_step
+    cdef Py_ssize_t back = b.pitch[0], down = b.pitch[1]
     cdef vec best, one, two, three, four, looked = splat(0)
     cdef const real *row
-    for r in range(run.rows):
+    cdef const real *source
+    cdef real *to
+    for r in range(rows):
+        source, to = at_hand(x + r * x_step), to_hand(y + r * y_step)
         i = 0
         while i < n:
-            # The last vector may overlap the one before, and make some elements twice.
-            i = min(i, n - LANES)
+            # The last vector may overlap the one before, and make some elements twice; so may the
+            # second, to begin with a line.
+            at = min(i, n - LANES)
             best = splat(blank(MAX))
-            for d in range(b.count[0]):
-                for h in range(b.count[1]):
-                    row = x + 4 * i + d * b.pitch[0] + h * b.pitch[1]
-                    fetch_ahead(b.count[1], x + d * b.pitch[0], b, 4, i, h)
+            for d in range(deep):
+                for h in range(high):
+                    row = source + 4 * at + d * back + h * down
+                    if deep * high > 1:
+                        fetch_ahead(high, source + d * back, b, 4, at, h)
                     one, two = load(row), load(row + LANES)
                     three, four = load(row + 2 * LANES), load(row + 3 * LANES)
                     best = maximum(halved(halved(one, two), halved(three, four)), best)
                     if care == WATCH:
                         looked = looked + ((one + two) + (three + four))
-            store(y + i, best)
-            i += LANES
-        x += run.x_step
-        y += run.y_step
+            store(to + at, best)
+            i += LANES if i else to_line(source, 4)
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
 
@@ -553,7 +571,10 @@ cdef inline void apart_as(
     const Run *run, real *y, bits *places
 ) noexcept nogil:
     if kind == MAX and care != EXACT and hop == b.count[2] == 4:
-        every_four_as(care, x, b, n, run, y)
+        if b.count[0] * b.count[1] == 1:
+            every_four_as(care, 1, 1, x, b, n, run, y)
+        else:
+            every_four_as(care, b.count[0], b.count[1], x, b, n, run, y)
     elif hop > 2 and b.count[2] == 4:
         every_few_as(kind, care, 4, x, b, hop, n, run, y, places)
     elif hop > 2 and b.count[2] == 3:

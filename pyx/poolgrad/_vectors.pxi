@@ -38,6 +38,10 @@ cdef extern from *:
     /* Of the inline functions below too, whose constants choose what is compiled. */
     #undef CYTHON_INLINE
     #define CYTHON_INLINE inline __attribute__((always_inline))
+    /* The same address, of which the compiler does not know where it comes from: so it is kept in
+       a register, and not worked out anew in each round of a loop from what is on the stack. */
+    INLINE const REAL *at_hand(const REAL *x) { __asm__("" : "+r"(x)); return x; }
+    INLINE REAL *to_hand(REAL *y) { __asm__("" : "+r"(y)); return y; }
     INLINE vec load(const REAL *x) { return *(const loose_vec *)x; }
     INLINE void store(REAL *y, vec v) { *(loose_vec *)y = v; }
     INLINE mask load_bits(const BITS *x) { return *(const loose_mask *)x; }
@@ -490,12 +494,16 @@ cdef extern from *:
     }
 
     #define poolgrad_prefetch(p) __builtin_prefetch(p)
+    /* What is read before this in the source is read before it by the program, too. */
+    #define poolgrad_in_turn() __asm__ volatile("" ::: "memory")
     #define poolgrad_fetch_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
     """
     ctypedef real vec
     ctypedef bits mask
     ctypedef bits flags
     const Py_ssize_t LANES
+    const real *at_hand(const real *x) noexcept nogil
+    real *to_hand(real *y) noexcept nogil
     vec load(const real *x) noexcept nogil
     void store(real *y, vec v) noexcept nogil
     mask load_bits(const bits *x) noexcept nogil
@@ -544,6 +552,7 @@ cdef extern from *:
     void write_past(const real *x, Py_ssize_t n, real *y, Pending *pending) noexcept nogil
     void settle() noexcept nogil
     void poolgrad_prefetch(const void *p) noexcept nogil
+    void poolgrad_in_turn() noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
 
 cdef extern from "math.h":

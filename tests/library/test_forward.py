@@ -264,3 +264,14 @@ def test_equal_rows_have_equal_averages(kernel_size, dtype):
         assert_same_bits(y, np.repeat(y[:, :1], y.shape[1], axis=1))
         many = pg.avg_pool(np.repeat(x, 2, axis=-1), kernel_size, stride=1)
         assert_same_bits(many[..., :1].copy(), y)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("windows", [1, 4, 7, 8, 9, 15, 16, 17, 19, 31, 32, 35, 70])
+def test_rows_may_begin_anywhere_in_a_line_of_the_cache(windows, dtype):
+    for size in (2, 3, 4):
+        for offset in range(17):
+            values = fill("normal", (offset + 3 * windows * size,), dtype, 0)
+            x = values[offset:].reshape(1, 3, windows * size)
+            y = pg.max_pool(x, size, layout="channels_first")
+            assert_same_bits(y, x.reshape(1, 3, windows, size).max(axis=-1))
