@@ -628,3 +628,123 @@ cdef void apart(
         apart_as(ARGMAX, WATCH, x, b, hop, n, run, y, places)
     else:
         apart_as(ARGMAX, QUICK, x, b, hop, n, run, y, places)
+
+
+# ------------------------------------------------------------------------ of a few channels, apart
+
+
+cdef inline void take_pairs(
+    Kind kind, Care care, Py_ssize_t wide, const real *row, const Box *b, Py_ssize_t place,
+    Py_ssize_t second, mask even, mask odd, vec *best, mask *kept, vec *sums
+) noexcept nogil:
+    """Take a row of taps into account: each pair of them is in two vectors of the row."""
+    cdef vec one, two
+    cdef Py_ssize_t w = 0
+    while w < wide:
+        if w + 1 < wide:
+            one, two = load(row), load(row + second)
+            take_tap(kind, care, b, place, pick(one, two, even), best, kept, sums)
+            take_tap(kind, care, b, place + b.hop[2], pick(one, two, odd), best, kept, sums)
+        else:
+            # There may be nothing behind the last tap.
+            one, two = load(row - b.pitch[2]), load(row - b.pitch[2] + second)
+            take_tap(kind, care, b, place, pick(one, two, odd), best, kept, sums)
+        row += 2 * b.pitch[2]
+        place += 2 * b.hop[2]
+        w += 2
+
+
+cdef inline void every_other_cell_as(
+    Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide, const real *x,
+    const Box *b, Py_ssize_t many, const Run *run, real *y, bits *places
+) noexcept nogil:
+    """As `every_other_cell`; the counts are the box's, to be constants."""
+    cdef Py_ssize_t channels = b.pitch[2], group = LANES // channels, n = group * channels
+    cdef Py_ssize_t second = 2 * n - LANES, r, i, at, d, h, lane, from_
+    cdef Py_ssize_t rows = run.rows, x_step = run.x_step, y_step = run.y_step
+    cdef Py_ssize_t back = b.pitch[0], down = b.pitch[1], places_step = run.places_step
+    cdef vec best, sums, looked = splat(0)
+    cdef mask kept, even, odd
+    cdef bits[16] evens_of
+    cdef bits[16] odds_of
+    cdef real[16] last
+    cdef bits[16] last_places
+    cdef const real *row
+    cdef const real *source
+    cdef real *to
+    for lane in range(LANES):
+        # Lanes that are no element of a window are some other element.
+        from_ = 2 * lane - lane % channels if lane < n else 0
+        evens_of[lane] = <bits>(from_ if from_ < LANES else from_ - second + LANES)
+        from_ += channels
+        odds_of[lane] = <bits>(from_ if from_ < LANES else from_ - second + LANES)
+    even, odd = load_bits(evens_of), load_bits(odds_of)
+    for r in range(rows):
+        source, to = at_hand(x + r * x_step), to_hand(y + r * y_step)
+        i = 0
+        while i < many:
+            # The last vector may overlap the one before, and make some elements twice.
+            at = min(i, many - group) * channels
+            best, sums = splat(blank(kind)), splat(0)
+            kept = splat_bits(<bits>b.place)
+            for d in range(deep):
+                for h in range(high):
+                    row = source + 2 * at + d * back + h * down
+                    take_pairs(kind, care, wide, row, b, d * b.hop[0] + h * b.hop[1], second, even,
+                               odd, &best, &kept, &sums)
+            if care == WATCH:
+                looked = looked + sums
+            i += group
+            if i < many:
+                # What is behind these windows is written next.
+                store(to + at, best)
+                if kind == ARGMAX:
+                    store_bits(places + r * places_step + at, kept)
+                continue
+            store(last, best)
+            memcpy(to + at, last, n * sizeof(real))
+            if kind == ARGMAX:
+                store_bits(last_places, kept)
+                memcpy(places + r * places_step + at, last_places, n * sizeof(bits))
+        if kind == SUM and b.divisor != 0:
+            divide_by(to, many * channels, b.divisor, to)
+    if care == WATCH:
+        store(b.seen, load(b.seen) + looked)
+
+
+cdef inline void every_other_cell_by(
+    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t many, const Run *run, real *y,
+    bits *places
+) noexcept nogil:
+    if b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
+        every_other_cell_as(kind, care, 1, 2, 2, x, b, many, run, y, places)
+    elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
+        every_other_cell_as(kind, care, 1, 3, 3, x, b, many, run, y, places)
+    else:
+        every_other_cell_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, many, run, y,
+                            places)
+
+
+cdef void every_other_cell(
+    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t many, const Run *run, real *y,
+    bits *places
+) noexcept nogil:
+    """As `apart`, of cells of a few channels, up to MOST_PICKED: windows two of these apart.
+
+    As many windows as there is room for in a vector are made at a time.
+    """
+    if kind == SUM:
+        every_other_cell_by(SUM, QUICK, x, b, many, run, y, places)
+    elif kind == MAX:
+        if exact:
+            every_other_cell_by(MAX, EXACT, x, b, many, run, y, places)
+        elif b.seen != NULL:
+            every_other_cell_by(MAX, WATCH, x, b, many, run, y, places)
+        else:
+            every_other_cell_by(MAX, QUICK, x, b, many, run, y, places)
+    elif exact:
+        every_other_cell_by(ARGMAX, EXACT, x, b, many, run, y, places)
+    elif b.seen != NULL:
+        every_other_cell_by(ARGMAX, WATCH, x, b, many, run, y, places)
+    else:
+        every_other_cell_by(ARGMAX, QUICK, x, b, many, run, y, places)

@@ -612,7 +612,10 @@ cdef bint reduce_plane(
                 return False
         return True
     columns = (space.high[2] - space.low[2]) * tile.channels
-    watched = program[WATCHED] and not exact and kind < SUM
+    # Of a few channels, only `every_other_cell` does: long vectors see elements too often.
+    watched = program[WATCHED] and not exact and kind < SUM and not (
+        MOST_PICKED < channels < LANES and channels > 1
+    )
     checked = exact or kind >= SUM or watched
     store(space.seen, splat(0))
     if not checked and not copied and not program[SEPARABLE] and tile.channels == channels and (

@@ -486,6 +486,13 @@ cdef inline bint enough(const Segment *segment, Py_ssize_t width, const Run *run
     )
 
 
+cdef inline bint picks(const Segment *segment, Py_ssize_t channels) noexcept nogil:
+    """Whether `every_other_cell` makes a segment of windows, their cells being side by side."""
+    return 1 < channels <= MOST_PICKED and segment.every == 1 and segment.hop == 2 and (
+        segment.many >= LANES // channels
+    )
+
+
 cdef enum:
     COLUMN = 16      # rows of which a window each is made at a time
     LEAST_COLUMN = 6
@@ -559,7 +566,7 @@ cdef void sweep(
     cdef const bits *found_places
     cdef real *to
     cdef bits *to_places
-    cdef bint side_by_side
+    cdef bint side_by_side, few
     # Windows that are every other one have the same taps, and those between them others.
     cdef bint paired = (
         space.n_segments == 2 and space.segments.every == 2 and space.segments.hop == 1
@@ -570,18 +577,23 @@ cdef void sweep(
     for k in range(2 * space.n_segments):
         segment = space.segments + k % space.n_segments
         window = &segment.window
-        if channels == y_pitch == pitch == segment.every == 1 and (
+        few = picks(segment, channels) and channels == y_pitch == pitch and not program[LADDER]
+        if (few or channels == y_pitch == pitch == segment.every == 1 and (
             segment.hop == 2 or segment.hop > 2 and 0 < SIDE(sizeof(real)) <= LANES
-        ) and (
-            1 < window.count <= MOST_DIGIT and window.step == 1
-            and kind < ROUTE_BYTES and enough(segment, width, run)
+        ) and enough(segment, width, run)) and (
+            1 < window.count <= MOST_DIGIT and window.step == 1 and kind < ROUTE_BYTES
             and b.count[0] * b.count[1]
         ):
             if k < space.n_segments:
-                b.count[2], b.pitch[2], b.hop[2] = window.count, 1, window.hop
+                b.count[2], b.pitch[2], b.hop[2] = window.count, channels, window.hop
                 b.place = place + window.place
-                apart(kind, exact, x + window.start, b, segment.hop, segment.many, run,
-                      y + segment.first, places + segment.first)
+                if few:
+                    every_other_cell(kind, exact, x + window.start * channels, b, segment.many, run,
+                                     y + segment.first * channels,
+                                     places + segment.first * channels)
+                else:
+                    apart(kind, exact, x + window.start, b, segment.hop, segment.many, run,
+                          y + segment.first, places + segment.first)
                 space.divided = b.divisor != 0
             continue
         if k < space.n_segments:

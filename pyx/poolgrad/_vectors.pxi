@@ -286,6 +286,31 @@ cdef extern from *:
     IN_TURN(first_in_turn, 0) IN_TURN(second_in_turn, LANES / 2)
     #endif
 
+    /* Lanes of two vectors, in any order, which counts those of the second behind the first's; and
+       the most channels of a cell for which that pays: two cells in a vector, at least. */
+    #if AVX512
+    #define MOST_PICKED (LANES / 2)
+    #elif AVX2
+    #define MOST_PICKED (FLOATS ? LANES / 2 : 0)
+    #else
+    #define MOST_PICKED 0
+    #endif
+    INLINE vec pick(vec a, vec b, mask order) {
+        vec y;
+    #if AVX512
+        y = FLOATS
+            ? (vec)_mm512_permutex2var_ps((__m512)a, (__m512i)order, (__m512)b)
+            : (vec)_mm512_permutex2var_pd((__m512d)a, (__m512i)order, (__m512d)b);
+    #elif AVX2
+        y = (vec)_mm256_blendv_ps((__m256)permute(a, order), (__m256)permute(b, order),
+                                  (__m256)_mm256_slli_epi32((__m256i)order, 28));
+    #else
+        for (Py_ssize_t i = 0; i < LANES; i++)
+            y[i] = order[i] < LANES ? a[order[i]] : b[order[i] - LANES];
+    #endif
+        return y;
+    }
+
     /* Store the low bytes of 16 numbers up to 255. */
     INLINE void narrow_bytes(const BITS *x, unsigned char *y) {
     #if defined(__SSE2__)
@@ -534,6 +559,8 @@ cdef extern from *:
     vec in_order(vec v) noexcept nogil
     vec first_in_turn(vec a, vec b) noexcept nogil
     vec second_in_turn(vec a, vec b) noexcept nogil
+    const Py_ssize_t MOST_PICKED
+    vec pick(vec a, vec b, mask order) noexcept nogil
     void narrow_bytes(const bits *x, unsigned char *y) noexcept nogil
     int SIDE(int size) noexcept nogil
     void turn(

@@ -302,8 +302,12 @@ def program(
     visits = prod(s.taps * s.period / s.advance for s in sides)
     # Long vectors of narrow cells reach many elements more often than windows do.
     apart = channels == width.period == 1 and width.advance > 1
+    picked = 1 < channels < NARROW and width.period == 1 and width.advance == 2
     watched = (
-        (channels >= NARROW or apart) and not copied and not separable and visits <= MOST_VISITS
+        (channels >= NARROW or apart or picked)
+        and not copied
+        and not separable
+        and visits <= MOST_VISITS
     )
     # Whether each row is read for one row of results only, and in one pass.
     once = watched and all(s.taps * s.period <= s.advance for s in (depth, height))

@@ -275,3 +275,20 @@ def test_rows_may_begin_anywhere_in_a_line_of_the_cache(windows, dtype):
             x = values[offset:].reshape(1, 3, windows * size)
             y = pg.max_pool(x, size, layout="channels_first")
             assert_same_bits(y, x.reshape(1, 3, windows, size).max(axis=-1))
+
+
+@pytest.mark.parametrize("values", ["ties", "special"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [2, 3, 4, 5, 6, 7, 8, 9])
+def test_a_few_channels_two_cells_apart(channels, dtype, values):
+    for kernel_size, padding in ((2, 0), (3, 0), (3, 1), ((1, 4), 0), ((2, 5), (0, 2))):
+        for windows in (1, 2, 3, 4, 5, 7, 8, 9, 16, 21):
+            x = fill(values, (2, 6, 2 * windows + 3, channels), dtype, windows)
+            options = {"stride": 2, "padding": padding}
+            expected, winners, _ = windowed.max_pool(x, kernel_size, **options)
+            y, argmax = pg.max_pool(x, kernel_size, return_argmax=True, **options)
+            assert_same_bits(y, expected)
+            assert_same_bits(argmax, winners)
+            assert_same_bits(pg.max_pool(x, kernel_size, **options), expected)
+            sums = windowed.avg_pool(x, kernel_size, **options)
+            assert_close(pg.avg_pool(x, kernel_size, **options), sums)
