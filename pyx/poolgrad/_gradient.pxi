@@ -547,7 +547,13 @@ cdef void route_apart(
 
 cdef enum:
     MOST_ABOVE = 8  # rows of windows above a row of cells, of those that `route_twos` makes
-    IN_A_GO = 512   # elements of a row that it makes before they are put in their places
+
+
+cdef struct Turns:
+    # The lanes of two vectors of as many cells as there is room for, these cells in turn: of the
+    # first vector of them, and of the one that ends with the last.
+    bits[16] first
+    bits[16] second
 
 
 cdef bint lap_by_one(const Py_ssize_t *forward, Py_ssize_t channels) noexcept nogil:
@@ -566,7 +572,7 @@ cdef bint lap_by_one(const Py_ssize_t *forward, Py_ssize_t channels) noexcept no
         if axis < 2:
             above *= (taps[TAPS] + taps[ADVANCE] - 1) // taps[ADVANCE]
     return (
-        LANES >= 8 and 2 * channels <= LANES and above <= MOST_ABOVE
+        (channels == 1 and LANES >= 8 or 1 < channels <= MOST_PICKED) and above <= MOST_ABOVE
         and taps[TAPS] == 3 and taps[ADVANCE] == 2 and taps[WINDOWS] * channels >= 4 * LANES
         and -1 <= taps[BASE] <= 0 and taps[BASE] + (taps[WINDOWS] - 1) * 2 < taps[SIZE]
     )
@@ -586,22 +592,20 @@ cdef inline vec routed(
     return sum
 
 
-cdef inline void alternate(
-    const real *ones, const real *twos, Py_ssize_t n, Py_ssize_t channels, real *y, real *end
+cdef inline void routed_in_turn(
+    const real *dy, const index *argmax, Py_ssize_t rows, const Py_ssize_t *begin,
+    const Py_ssize_t *place, Py_ssize_t channels, Py_ssize_t i, vec *one, vec *two
 ) noexcept nogil:
-    """Store n cells of each in turn, and nothing from `end` on."""
-    cdef Py_ssize_t i = 0, c
-    cdef flags first = lanes_up_to(channels)
-    # What is too much of a vector is overwritten.
-    while i < n and y + LANES <= end:
-        store(y, choose(first, load(ones), load(twos - channels)))
-        ones, twos, y = ones + channels, twos + channels, y + 2 * channels
-        i += 1
-    while i < n:
-        for c in range(channels):
-            y[c], y[channels + c] = ones[c], twos[c]
-        ones, twos, y = ones + channels, twos + channels, y + 2 * channels
-        i += 1
+    """Write what tap 1 has of the elements from i on; and tap 2, which is tap 0 of the next ones."""
+    cdef vec v
+    cdef Py_ssize_t k
+    one[0] = two[0] = splat(0)
+    for k in range(rows):
+        v = load(dy + begin[k] + i)
+        one[0] = add_where(points_at(argmax + begin[k] + i, place[k] + 1), v, one[0])
+        two[0] = add_where(points_at(argmax + begin[k] + i, place[k] + 2), v, two[0])
+        v = load(dy + begin[k] + i + channels)
+        two[0] = add_where(points_at(argmax + begin[k] + i + channels, place[k]), v, two[0])
 
 
 cdef inline void route_row_of_twos(
@@ -614,18 +618,17 @@ cdef inline void route_row_of_twos(
     Py_ssize_t channels,
     Py_ssize_t front,                  # cells of padding: 0 or 1
     Py_ssize_t size,
+    const Turns *turns,                # unless there is one channel
     real *dx,                          # OUT: a row
 ) noexcept nogil:
     """Write a row of dx: tap 1 of a window and tap 2, which is tap 0 of the next, in turn."""
-    cdef Py_ssize_t i, k, c, low = 0, high, last = (n - 1) * channels
-    cdef Py_ssize_t go = last if channels == 1 else IN_A_GO // channels * channels
-    cdef vec v, one, two
+    cdef Py_ssize_t i = 0, k, c, last = (n - 1) * channels, many = LANES // channels * channels
+    cdef vec one, two
     # To the compiler, what is stored might be part of these.
     cdef Py_ssize_t[MOST_ABOVE] begin
     cdef Py_ssize_t[MOST_ABOVE] place
+    cdef mask first, second
     cdef real[32] ends  # two vectors of 64 bytes
-    cdef real[IN_A_GO + 32] ones
-    cdef real[IN_A_GO + 32] twos
     cdef real *to = dx + (1 - front) * channels
     for k in range(rows):
         begin[k], place[k] = starts[k], places[k]
@@ -633,30 +636,29 @@ cdef inline void route_row_of_twos(
     # overwritten.
     if front == 0:
         store(dx, routed(dy, argmax, rows, starts, places, 0, 0))
-    while low < last:
-        high = min(low + go, last)
-        i = low
-        while i < high:
+    if channels == 1:
+        while i < last:
             # The last vector may overlap the one before.
-            i = min(i, high - LANES)
-            one = two = splat(0)
-            for k in range(rows):
-                v = load(dy + begin[k] + i)
-                one = add_where(points_at(argmax + begin[k] + i, place[k] + 1), v, one)
-                two = add_where(points_at(argmax + begin[k] + i, place[k] + 2), v, two)
-                v = load(dy + begin[k] + i + channels)
-                two = add_where(points_at(argmax + begin[k] + i + channels, place[k]), v, two)
-            if channels == 1:
-                store(to + 2 * i, first_in_turn(one, two))
-                store(to + 2 * i + LANES, second_in_turn(one, two))
-            else:
-                store(ones + 16 + i - low, one)
-                store(twos + 16 + i - low, two)
+            i = min(i, last - LANES)
+            routed_in_turn(dy, argmax, rows, begin, place, 1, i, &one, &two)
+            store(to + 2 * i, first_in_turn(one, two))
+            store(to + 2 * i + LANES, second_in_turn(one, two))
             i += LANES
-        if channels > 1:
-            alternate(ones + 16, twos + 16, (high - low) // channels, channels, to + 2 * low,
-                      dx + size * channels)
-        low = high
+    else:
+        first, second = load_bits(turns.first), load_bits(turns.second)
+        while i + LANES <= last:
+            routed_in_turn(dy, argmax, rows, begin, place, channels, i, &one, &two)
+            store(to + 2 * i, pick(one, two, first))
+            store(to + 2 * (i + many) - LANES, pick(one, two, second))
+            i += many
+        routed_in_turn(dy, argmax, rows, begin, place, channels, last - LANES, &one, &two)
+        store(ends, one)
+        store(ends + LANES, two)
+        while i < last:
+            for c in range(channels):
+                to[2 * i + c] = ends[i - (last - LANES) + c]
+                to[2 * i + channels + c] = ends[i - (last - LANES) + LANES + c]
+            i += channels
     # The last window has no next one.
     store(ends, routed(dy, argmax, rows, starts, places, 1, n * channels - LANES))
     store(ends + LANES, routed(dy, argmax, rows, starts, places, 2, n * channels - LANES))
@@ -683,6 +685,12 @@ cdef inline Py_ssize_t windows_over(
     return many
 
 
+cdef inline bits turn_of(Py_ssize_t i, Py_ssize_t channels) noexcept nogil:
+    """Return which lane of two vectors is element i, if cells of theirs come in turn."""
+    cdef Py_ssize_t cell = i // channels
+    return <bits>(cell % 2 * LANES + cell // 2 * channels + i % channels)
+
+
 cdef inline void route_twos_as(
     const Py_ssize_t *forward,         # IN: the program of the windows
     const real *dy,                    # IN: a plane
@@ -699,7 +707,12 @@ cdef inline void route_twos_as(
     cdef Py_ssize_t[MOST_ABOVE] places
     cdef Py_ssize_t d, h, i, j, rows, before, above, behind, under, far, down
     cdef Py_ssize_t n = wide[WINDOWS], front = -wide[BASE], size = wide[SIZE]
+    cdef Py_ssize_t many = LANES // channels * channels, lane
     cdef real *row
+    cdef Turns turns
+    for lane in range(LANES if channels > 1 else 0):
+        turns.first[lane] = turn_of(lane, channels)
+        turns.second[lane] = turn_of(2 * many - LANES + lane, channels)
     for d in range(tile.low[0], tile.high[0]):
         before = windows_over(deep, d, &behind, &far)
         for h in range(tile.low[1], tile.high[1]):
@@ -716,11 +729,14 @@ cdef inline void route_twos_as(
                         rows += 1
             row = dx + (d * high[SIZE] + h) * size * channels
             if rows == 1:
-                route_row_of_twos(dy, argmax, 1, starts, places, n, channels, front, size, row)
+                route_row_of_twos(dy, argmax, 1, starts, places, n, channels, front, size, &turns,
+                                  row)
             elif rows == 2:
-                route_row_of_twos(dy, argmax, 2, starts, places, n, channels, front, size, row)
+                route_row_of_twos(dy, argmax, 2, starts, places, n, channels, front, size, &turns,
+                                  row)
             else:
-                route_row_of_twos(dy, argmax, rows, starts, places, n, channels, front, size, row)
+                route_row_of_twos(dy, argmax, rows, starts, places, n, channels, front, size, &turns,
+                                  row)
 
 
 cdef void route_twos(

@@ -287,21 +287,15 @@ cdef extern from *:
     #endif
 
     /* Lanes of two vectors, in any order, which counts those of the second behind the first's; and
-       the most channels of a cell for which that pays: two cells in a vector, at least. */
-    #if AVX512
-    #define MOST_PICKED (LANES / 2)
-    #elif AVX2
-    #define MOST_PICKED (FLOATS ? LANES / 2 : 0)
-    #else
-    #define MOST_PICKED 0
-    #endif
+       the most channels of a cell for which that pays: two cells a vector, at least. */
+    #define MOST_PICKED (LANES >= 8 ? LANES / 2 : 0)
     INLINE vec pick(vec a, vec b, mask order) {
         vec y;
     #if AVX512
         y = FLOATS
             ? (vec)_mm512_permutex2var_ps((__m512)a, (__m512i)order, (__m512)b)
             : (vec)_mm512_permutex2var_pd((__m512d)a, (__m512i)order, (__m512d)b);
-    #elif AVX2
+    #elif AVX2  /* floats */
         y = (vec)_mm256_blendv_ps((__m256)permute(a, order), (__m256)permute(b, order),
                                   (__m256)_mm256_slli_epi32((__m256i)order, 28));
     #else
