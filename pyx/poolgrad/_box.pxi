@@ -372,7 +372,7 @@ cdef inline void part_after_part_as(
     Kind kind, Care care, bint planes, Py_ssize_t parts, Py_ssize_t high, Py_ssize_t wide,
     const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y
 ) noexcept nogil:
-    """As `every_other_as`, but memory is read as it lies, which CPUs foresee best.
+    """As `sorted_as`, but memory is read as it lies, which CPUs foresee best.
 
     Windows have so many parts: planes of so many rows, or rows. What these come to is held until
     the next ones are read: of a row of windows, or of as many rows as there is room for.
@@ -413,106 +413,77 @@ cdef inline void part_after_part_as(
         store(b.seen, load(b.seen) + looked)
 
 
-cdef inline void every_other_as(
-    Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
-    const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y, bits *places
-) noexcept nogil:
-    """As `apart`, of windows two elements apart; the counts are the box's, to be constants.
-
-    A row shorter than a vector reaches into the next one, which is made after it; the last one is
-    made with the end of the one before, and copied.
-    """
-    cdef Py_ssize_t r, i = 0, d, h, place, rows = run.rows
-    # To the compiler, what is stored might be part of them.
-    cdef Py_ssize_t x_step = run.x_step, y_step = run.y_step, back = b.pitch[0], down = b.pitch[1]
-    cdef vec best, sums, looked = splat(0)
-    cdef mask kept
-    cdef const real *row
-    cdef const real *source
-    cdef real *to
-    cdef real[16] last  # a vector, of as many elements at most
-    cdef bits[16] last_places
-    # CPUs foresee short rows themselves, if they are not too many.
-    cdef bint fetch = n >= LANES and (n >= LEAST_FETCHED or kind == ARGMAX and deep * high > 2)
-    for r in range(rows):
-        i = 0
-        source, to = at_hand(x + r * x_step), to_hand(y + r * y_step)
-        while i < n:
-            # The last vector may overlap the one before, and make some elements twice.
-            if n >= LANES or r == rows - 1:
-                i = min(i, n - LANES)
-            best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
-            sums = splat(0)
-            kept = splat_bits(<bits>b.place)
-            for d in range(deep):
-                for h in range(high):
-                    row = source + 2 * i + d * back + h * down
-                    if fetch:
-                        fetch_ahead(high, source + d * back, b, 2, i, h)
-                    place = d * b.hop[0] + h * b.hop[1]
-                    take_twos(kind, care, wide, row, b, place, &best, &kept, &sums)
-            if care == WATCH:
-                looked = looked + sums
-            if i < 0:
-                store(last, in_order(best))
-                memcpy(to, last - i, n * sizeof(real))
-                if kind == ARGMAX:
-                    store_bits(last_places, <mask>in_order(<vec>kept))
-                    memcpy(places, last_places - i, n * sizeof(bits))
-                break
-            store(to + i, in_order(best))
-            if kind == ARGMAX:
-                store_bits(places + i, <mask>in_order(<vec>kept))
-            i += LANES
-        if kind == SUM and b.divisor != 0:
-            divide_by(to, n, b.divisor, to)
-        places += run.places_step
-    if care == WATCH:
-        store(b.seen, load(b.seen) + looked)
-
-
 cdef inline Py_ssize_t to_line(const real *x, Py_ssize_t hop) noexcept nogil:
     """Return how many windows of the first vector come before one whose taps are lines."""
     cdef Py_ssize_t rest = LANES - <Py_ssize_t>x // <Py_ssize_t>sizeof(real) % LANES
     return rest // hop if rest < LANES and rest % hop == 0 else LANES
 
 
-cdef inline vec halved(vec one, vec two) noexcept nogil:
-    """Return the larger of each two neighbours among two vectors' elements, the first of equals."""
-    return in_order(maximum(odds(one, two), evens(one, two)))
-
-
-cdef inline void every_four_as(
-    Care care, Py_ssize_t deep, Py_ssize_t high, const real *x, const Box *b, Py_ssize_t n,
-    const Run *run, real *y
+cdef inline void sorted_as(
+    Kind kind, Care care, int hop, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y, bits *places
 ) noexcept nogil:
-    """As `apart`: the largest of four in a row, and of those below, of windows side by side."""
-    cdef Py_ssize_t r, i, at, d, h, rows = run.rows, x_step = run.x_step, y_step = run.y_step
-    cdef Py_ssize_t back = b.pitch[0], down = b.pitch[1]
-    cdef vec best, one, two, three, four, looked = splat(0)
+    """As `apart`, of windows two elements apart, or side by side and 3 or 4 elements wide.
+
+    The counts are the box's, to be constants. A row shorter than a vector reaches into the next
+    one, which is made after it; the last one is made with the end of the one before, and copied.
+    """
+    cdef Py_ssize_t r, i = 0, at, d, h, place, rows = run.rows, places_step = run.places_step
+    # To the compiler, what is stored might be part of them.
+    cdef Py_ssize_t x_step = run.x_step, y_step = run.y_step, back = b.pitch[0], down = b.pitch[1]
+    cdef vec best, sums, looked = splat(0)
+    cdef mask kept
+    cdef vec[4] taps
     cdef const real *row
     cdef const real *source
     cdef real *to
+    cdef real[16] last  # a vector, of as many elements at most
+    cdef bits[16] last_places
+    cdef int w
+    # CPUs foresee short rows themselves, if they are not too many.
+    cdef bint fetch = n >= LANES and (
+        deep * high > 1 if hop > 2 else n >= LEAST_FETCHED or kind == ARGMAX and deep * high > 2
+    )
     for r in range(rows):
         source, to = at_hand(x + r * x_step), to_hand(y + r * y_step)
         i = 0
         while i < n:
-            # The last vector may overlap the one before, and make some elements twice; so may the
-            # second, to begin with a line.
-            at = min(i, n - LANES)
-            best = splat(blank(MAX))
+            at = i
+            # The last vector may overlap the one before, and make some elements twice.
+            if n >= LANES or r == rows - 1:
+                at = min(i, n - LANES)
+            best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
+            sums = splat(0)
+            kept = splat_bits(<bits>b.place)
             for d in range(deep):
                 for h in range(high):
-                    row = source + 4 * at + d * back + h * down
-                    if deep * high > 1:
-                        fetch_ahead(high, source + d * back, b, 4, at, h)
-                    one, two = load(row), load(row + LANES)
-                    three, four = load(row + 2 * LANES), load(row + 3 * LANES)
-                    best = maximum(halved(halved(one, two), halved(three, four)), best)
-                    if care == WATCH:
-                        looked = looked + ((one + two) + (three + four))
+                    row = source + hop * at + d * back + h * down
+                    if fetch:
+                        fetch_ahead(high, source + d * back, b, hop, at, h)
+                    place = d * b.hop[0] + h * b.hop[1]
+                    if hop == 2:
+                        take_twos(kind, care, wide, row, b, place, &best, &kept, &sums)
+                        continue
+                    sort_taps(hop, row, taps)
+                    for w in range(hop):
+                        take_tap(kind, care, b, place + w * b.hop[2], taps[w], &best, &kept, &sums)
+            if care == WATCH:
+                looked = looked + sums
+            best, kept = windows_in_order(hop, best), <mask>windows_in_order(hop, <vec>kept)
+            if at < 0:
+                store(last, best)
+                memcpy(to, last - at, n * sizeof(real))
+                if kind == ARGMAX:
+                    store_bits(last_places, kept)
+                    memcpy(places + r * places_step, last_places - at, n * sizeof(bits))
+                break
             store(to + at, best)
-            i += LANES if i else to_line(source, 4)
+            if kind == ARGMAX:
+                store_bits(places + r * places_step + at, kept)
+            # So may the second, to begin with a line.
+            i += to_line(source, hop) if hop == 4 and i == 0 and n >= LANES else LANES
+        if kind == SUM and b.divisor != 0:
+            divide_by(to, n, b.divisor, to)
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
 
@@ -570,11 +541,12 @@ cdef inline void apart_as(
     Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
     const Run *run, real *y, bits *places
 ) noexcept nogil:
-    if kind == MAX and care != EXACT and hop == b.count[2] == 4:
-        if b.count[0] * b.count[1] == 1:
-            every_four_as(care, 1, 1, x, b, n, run, y)
-        else:
-            every_four_as(care, b.count[0], b.count[1], x, b, n, run, y)
+    if hop == b.count[2] == 4 and b.count[0] * b.count[1] == 1:
+        sorted_as(kind, care, 4, 1, 1, 4, x, b, n, run, y, places)
+    elif hop == b.count[2] == 4:
+        sorted_as(kind, care, 4, b.count[0], b.count[1], 4, x, b, n, run, y, places)
+    elif hop == b.count[2] == 3 and LANES >= 8:
+        sorted_as(kind, care, 3, b.count[0], b.count[1], 3, x, b, n, run, y, places)
     elif hop > 2 and b.count[2] == 4:
         every_few_as(kind, care, 4, x, b, hop, n, run, y, places)
     elif hop > 2 and b.count[2] == 3:
@@ -597,15 +569,15 @@ cdef inline void apart_as(
             part_after_part_as(kind, care, True, b.count[0], b.count[1], b.count[2], x, b, n, run,
                                y)
     elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
-        every_other_as(kind, care, 1, 2, 2, x, b, n, run, y, places)
+        sorted_as(kind, care, 2, 1, 2, 2, x, b, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
-        every_other_as(kind, care, 1, 3, 3, x, b, n, run, y, places)
+        sorted_as(kind, care, 2, 1, 3, 3, x, b, n, run, y, places)
     elif b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
-        every_other_as(kind, care, 2, 2, 2, x, b, n, run, y, places)
+        sorted_as(kind, care, 2, 2, 2, 2, x, b, n, run, y, places)
     elif b.count[2] == 2:
-        every_other_as(kind, care, b.count[0], b.count[1], 2, x, b, n, run, y, places)
+        sorted_as(kind, care, 2, b.count[0], b.count[1], 2, x, b, n, run, y, places)
     else:
-        every_other_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
+        sorted_as(kind, care, 2, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
 
 
 cdef void apart(

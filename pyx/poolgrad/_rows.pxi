@@ -481,8 +481,13 @@ cdef inline bint enough(const Segment *segment, Py_ssize_t width, const Run *run
     right behind the one before: vectors may then reach into those beside them.
     """
     cdef Py_ssize_t many = segment.many
-    return many >= LANES or segment.hop == 2 and 2 * many >= LANES and run.rows > 1 and (
-        many == width == run.y_step == run.places_step and run.x_step >= 2 * (LANES - many)
+    if many >= LANES:
+        return True
+    if segment.hop > 2 and not (segment.hop == segment.window.count <= 4):
+        return False
+    return 2 * many >= LANES and run.rows > 1 and (
+        many == width == run.y_step == run.places_step
+        and run.x_step >= segment.hop * (LANES - many)
     )
 
 

@@ -305,6 +305,40 @@ cdef extern from *:
         return y;
     }
 
+    /* The taps of LANES windows that lie side by side, 3 or 4 taps each; what comes of them is put
+       in order by `windows_in_order`, and by it of windows 2 apart likewise. */
+    INLINE void sort_taps(int many, const REAL *x, vec *taps) {
+        vec a = load(x), b = load(x + LANES), c = load(x + 2 * LANES), d, e;
+        if (many == 3) {
+            for (int k = 0; k < 3; k++) {
+                mask first, second;
+                for (Py_ssize_t i = 0; i < LANES; i++) {
+                    Py_ssize_t at = 3 * i + k;
+                    first[i] = at < 2 * LANES ? at : 0;
+                    second[i] = at < 2 * LANES ? i : at - LANES;
+                }
+                taps[k] = pick(pick(a, b, first), c, second);
+            }
+            return;
+        }
+        d = load(x + 3 * LANES);
+        e = evens(a, b), a = odds(a, b), b = evens(c, d), c = odds(c, d);
+        if (!FLOATS) e = in_order(e), a = in_order(a), b = in_order(b), c = in_order(c);
+        taps[0] = evens(e, b), taps[1] = evens(a, c), taps[2] = odds(e, b), taps[3] = odds(a, c);
+    }
+    INLINE vec windows_in_order(int apart, vec v) {
+        if (apart == 3) return v;
+        if (apart == 2 || !FLOATS) return in_order(v);
+    #if AVX512
+        return permute(v, (mask)_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13,
+                                                  2, 6, 10, 14, 3, 7, 11, 15));
+    #elif AVX2
+        return permute(v, (mask)_mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    #else
+        return v;
+    #endif
+    }
+
     /* Store the low bytes of 16 numbers up to 255. */
     INLINE void narrow_bytes(const BITS *x, unsigned char *y) {
     #if defined(__SSE2__)
@@ -555,6 +589,8 @@ cdef extern from *:
     vec second_in_turn(vec a, vec b) noexcept nogil
     const Py_ssize_t MOST_PICKED
     vec pick(vec a, vec b, mask order) noexcept nogil
+    void sort_taps(int many, const real *x, vec *taps) noexcept nogil
+    vec windows_in_order(int apart, vec v) noexcept nogil
     void narrow_bytes(const bits *x, unsigned char *y) noexcept nogil
     int SIDE(int size) noexcept nogil
     void turn(
