@@ -596,7 +596,7 @@ cdef inline void routed_in_turn(
     const real *dy, const index *argmax, Py_ssize_t rows, const Py_ssize_t *begin,
     const Py_ssize_t *place, Py_ssize_t channels, Py_ssize_t i, vec *one, vec *two
 ) noexcept nogil:
-    """Write what tap 1 has of the elements from i on; and tap 2, which is tap 0 of the next ones."""
+    """Write what tap 1 has of the elements from i on; and tap 2, tap 0 of the next ones."""
     cdef vec v
     cdef Py_ssize_t k
     one[0] = two[0] = splat(0)
@@ -735,8 +735,8 @@ cdef inline void route_twos_as(
                 route_row_of_twos(dy, argmax, 2, starts, places, n, channels, front, size, &turns,
                                   row)
             else:
-                route_row_of_twos(dy, argmax, rows, starts, places, n, channels, front, size, &turns,
-                                  row)
+                route_row_of_twos(dy, argmax, rows, starts, places, n, channels, front, size,
+                                  &turns, row)
 
 
 cdef void route_twos(

@@ -190,9 +190,32 @@ cdef inline bint next_group(
 
 cdef enum:
     MOST_SUMS = 2048   # channels of a tile of whole planes
-    FAR = 4096         # bytes
-    ROUNDS = 3         # of four cells, for which each sum is read and written once
+    LONG_COPY = 4096   # bytes
+    ROUNDS = 6         # of four cells, for which each sum is read and written once
     MOST_SHARES = 512  # planes whose gradients are divided at a time
+
+
+cdef inline void add_rounds(
+    const real *x, Py_ssize_t rounds, Py_ssize_t channels, Py_ssize_t n, real *sums
+) noexcept nogil:
+    """Add every fourth cell, so many of them, to the first n sums; the next to the next n, ..."""
+    cdef Py_ssize_t i, k, m
+    cdef const real *cell
+    cdef vec sum
+    for k in range(4):
+        # Memory is read sooner at several places far apart at once than at one.
+        cell, i = x + k * channels, 0
+        while i + LANES <= n:
+            sum = load(sums + i)
+            for m in range(rounds):
+                sum = sum + load(cell + 4 * m * channels + i)
+            store(sums + i, sum)
+            i += LANES
+        while i < n:
+            for m in range(rounds):
+                sums[i] = sums[i] + cell[4 * m * channels + i]
+            i += 1
+        sums += n
 
 
 cdef inline void add_cells_up(
@@ -200,30 +223,14 @@ cdef inline void add_cells_up(
 ) noexcept nogil:
     """As `add_up`, of the first n channels of each cell."""
     cdef real[4 * MOST_SUMS] sums
-    cdef const real *cell
-    cdef real *to
-    cdef Py_ssize_t i, k, m, rounds, done, c = 0
-    cdef vec sum
+    cdef Py_ssize_t i, c = 0
     for i in range(4 * n):
         sums[i] = blank(SUM)
-    while c + 4 <= cells:
-        rounds = min(ROUNDS, (cells - c) // 4)
-        done = 0
-        # Memory is read sooner at many places far apart at once than at one, or at near ones.
-        while n * <Py_ssize_t>sizeof(real) >= FAR and done + LANES <= n:
-            for k in range(4):
-                cell, to = x + (c + k) * channels + done, sums + k * n + done
-                sum = load(to)
-                for m in range(rounds):
-                    sum = sum + load(cell + 4 * m * channels)
-                store(to, sum)
-            done += LANES
-        for m in range(rounds):
-            for k in range(4):
-                cell, to = x + (c + 4 * m + k) * channels, sums + k * n
-                for i in range(done, n):
-                    to[i] = to[i] + cell[i]
-        c += 4 * rounds
+    while c + 4 * ROUNDS <= cells:
+        add_rounds(x + c * channels, ROUNDS, channels, n, sums)
+        c += 4 * ROUNDS
+    add_rounds(x + c * channels, (cells - c) // 4, channels, n, sums)
+    c += (cells - c) // 4 * 4
     for i in range(n):
         y[i] = (sums[i] + sums[2 * n + i]) + (sums[n + i] + sums[3 * n + i])
     while c < cells:
@@ -237,7 +244,9 @@ cdef inline void reduce_cells(
     const Py_ssize_t *p, const real *x, Py_ssize_t cells, Py_ssize_t n, real divisor, real *y
 ) noexcept nogil:
     """Make n channels of the average of a plane, or of its gradient."""
-    cdef Py_ssize_t channels = p[CHANNELS], c
+    cdef Py_ssize_t channels = p[CHANNELS], c, many = n * <Py_ssize_t>sizeof(real)
+    # A long copy from and to the same part of a line does not read what it writes either.
+    cdef bint past = p[PAST] and (many < LONG_COPY or channels * <Py_ssize_t>sizeof(real) % 64)
     cdef Pending pending
     pending.n = 0
     if not p[ADJOINT]:
@@ -245,10 +254,10 @@ cdef inline void reduce_cells(
         return
     divide_by(x, n, divisor, y)
     for c in range(1, cells):
-        if p[PAST]:
+        if past:
             write_past(y, n, y + c * channels, &pending)
         else:
-            memcpy(y + c * channels, y, n * sizeof(real))
+            memcpy(y + c * channels, y, many)
     write_pending(&pending)
 
 
