@@ -53,6 +53,10 @@ cdef inline void box_chunk(
     cdef const real *plane = x + at
     # To the compiler, what is stored might be part of the box.
     cdef Py_ssize_t back = b.pitch[0], down = b.pitch[1], across = b.pitch[2]
+    cdef Py_ssize_t hop_back = b.hop[0], hop_down = b.hop[1], hop_across = b.hop[2]
+    cdef Py_ssize_t first = b.place
+    cdef const void *which = b.which
+    cdef const bits *carried = b.carried
     cdef const real *row
     cdef const real *cell
     for u in range(vectors):
@@ -65,16 +69,16 @@ cdef inline void box_chunk(
             if u == vectors - 1:
                 poolgrad_in_turn()
         if kind == ARGMAX:
-            kept[u] = splat_bits(<bits>b.place)
-            if b.carried != NULL:
-                kept[u] = add_bits(kept[u], load_bits(b.carried + at + u * LANES))
+            kept[u] = splat_bits(<bits>first)
+            if carried != NULL:
+                kept[u] = add_bits(kept[u], load_bits(carried + at + u * LANES))
     for d in range(deep):
         row = plane
         for h in range(high):
             cell = row + w * across
             while w < wide:
                 if kind != MAX and kind != SUM:
-                    place = b.place + d * b.hop[0] + h * b.hop[1] + w * b.hop[2]
+                    place = first + d * hop_back + h * hop_down + w * hop_across
                     place_of = splat_bits(<bits>place)
                 for u in range(vectors):
                     i = cell - x + u * LANES
@@ -82,13 +86,14 @@ cdef inline void box_chunk(
                     if care == WATCH:
                         sums[u] = sums[u] + v
                     if kind >= ROUTE_BYTES:
-                        best[u] = add_where(meant(kind, b.which, i, place), v, best[u])
-                    elif kind == ARGMAX and b.carried != NULL:
+                        best[u] = add_where(meant(kind, which, i, place), v, best[u])
+                    elif kind == ARGMAX and carried != NULL:
                         fold(kind, care, v,
-                             add_bits(place_of, load_bits(b.carried + i)), &best[u], &kept[u])
+                             add_bits(place_of, load_bits(carried + i)), &best[u], &kept[u])
                     else:
                         fold(kind, care, v, place_of, &best[u], &kept[u])
-                poolgrad_in_turn()
+                if kind < ROUTE_BYTES:
+                    poolgrad_in_turn()
                 cell += across
                 w += 1
             w = 0
@@ -413,6 +418,11 @@ cdef inline void part_after_part_as(
         store(b.seen, load(b.seen) + looked)
 
 
+cdef inline bint sorts(Py_ssize_t hop, Py_ssize_t wide) noexcept nogil:
+    """Whether taps of windows more than two apart are sorted in registers."""
+    return hop == wide and (hop == 4 or hop == 3 and LANES >= 8)
+
+
 cdef inline Py_ssize_t to_line(const real *x, Py_ssize_t hop) noexcept nogil:
     """Return how many windows of the first vector come before one whose taps are lines."""
     cdef Py_ssize_t rest = LANES - <Py_ssize_t>x // <Py_ssize_t>sizeof(real) % LANES
@@ -541,11 +551,11 @@ cdef inline void apart_as(
     Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
     const Run *run, real *y, bits *places
 ) noexcept nogil:
-    if hop == b.count[2] == 4 and b.count[0] * b.count[1] == 1:
+    if hop == 4 and sorts(hop, b.count[2]) and b.count[0] * b.count[1] == 1:
         sorted_as(kind, care, 4, 1, 1, 4, x, b, n, run, y, places)
-    elif hop == b.count[2] == 4:
+    elif hop == 4 and sorts(hop, b.count[2]):
         sorted_as(kind, care, 4, b.count[0], b.count[1], 4, x, b, n, run, y, places)
-    elif hop == b.count[2] == 3 and LANES >= 8:
+    elif sorts(hop, b.count[2]):
         sorted_as(kind, care, 3, b.count[0], b.count[1], 3, x, b, n, run, y, places)
     elif hop > 2 and b.count[2] == 4:
         every_few_as(kind, care, 4, x, b, hop, n, run, y, places)

@@ -612,7 +612,7 @@ cdef bint reduce_plane(
                 return False
         return True
     columns = (space.high[2] - space.low[2]) * tile.channels
-    # Of a few channels, only `every_other_cell` does: long vectors see elements too often.
+    # Of a few channels, if they are picked: long vectors see elements too often.
     watched = program[WATCHED] and not exact and kind < SUM and not (
         MOST_PICKED < channels < LANES and channels > 1
     )

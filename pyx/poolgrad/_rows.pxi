@@ -483,7 +483,7 @@ cdef inline bint enough(const Segment *segment, Py_ssize_t width, const Run *run
     cdef Py_ssize_t many = segment.many
     if many >= LANES:
         return True
-    if segment.hop > 2 and not (segment.hop == segment.window.count <= 4):
+    if segment.hop > 2 and not sorts(segment.hop, segment.window.count):
         return False
     return 2 * many >= LANES and run.rows > 1 and (
         many == width == run.y_step == run.places_step
@@ -578,7 +578,7 @@ cdef void sweep(
         and channels == y_pitch == pitch == run.rows == 1 and not program[LADDER]
     )
     space.divided = False
-    # Those that `apart` makes come first: it reads the rows in order, and the rest finds them near.
+    # Vectors of windows apart come first: they read rows in order, and the rest finds them near.
     for k in range(2 * space.n_segments):
         segment = space.segments + k % space.n_segments
         window = &segment.window
@@ -603,6 +603,7 @@ cdef void sweep(
             continue
         if k < space.n_segments:
             continue
+        b.place = place
         if (
             segment.many == 1 and channels == y_pitch == pitch == 1 and kind < ROUTE_BYTES
             and not program[LADDER]  # which adds in another order

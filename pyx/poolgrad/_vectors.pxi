@@ -59,7 +59,6 @@ cdef extern from *:
         (FLOATS ? (flags)_mm512_cmp_ps_mask((__m512)(v), (__m512)(other), how)            \
                 : (flags)_mm512_cmp_pd_mask((__m512d)(v), (__m512d)(other), how))
     INLINE flags every_lane(void) { return (flags)((1 << LANES) - 1); }
-    INLINE flags lanes_up_to(Py_ssize_t n) { return (flags)((1 << n) - 1); }
     INLINE flags larger(vec v, vec best) { return COMPARED(v, _CMP_GT_OQ, best); }
     /* Larger, or the first NaN. */
     INLINE flags beats(vec v, vec best) {
@@ -113,11 +112,6 @@ cdef extern from *:
     #else
     typedef mask flags;
     INLINE flags every_lane(void) { return splat_bits(-1); }
-    INLINE flags lanes_up_to(Py_ssize_t n) {
-        flags f;
-        for (Py_ssize_t i = 0; i < LANES; i++) f[i] = i < n ? -1 : 0;
-        return f;
-    }
     INLINE flags larger(vec v, vec best) { return (flags)(v > best); }
     INLINE flags beats(vec v, vec best) { return ~(flags)(best >= v) & (flags)(best == best); }
     INLINE flags numbers(vec v) { return (flags)(v == v); }
@@ -565,7 +559,6 @@ cdef extern from *:
     mask splat_bits(bits value) noexcept nogil
     mask add_bits(mask a, mask b) noexcept nogil
     flags every_lane() noexcept nogil
-    flags lanes_up_to(Py_ssize_t n) noexcept nogil
     flags larger(vec v, vec best) noexcept nogil
     flags beats(vec v, vec best) noexcept nogil
     flags numbers(vec v) noexcept nogil

@@ -90,7 +90,8 @@ PIECE: Final = 4096
 LEAST_LONE: Final = 32
 
 #: Bytes of gradients from which those of an average are written past the caches, which they would
-#: not stay in; by several threads, from twice as many on, since what goes past is no faster then.
+#: not stay in, unless long copies do as well; by several threads, from twice as many on, since what
+#: goes past is no faster then.
 PAST_BYTES: Final = 16 * 1024 * 1024
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
@@ -309,8 +310,8 @@ def program(
         and not separable
         and visits <= MOST_VISITS
     )
-    # Whether each row is read for one row of results only, and in one pass.
-    once = watched and all(s.taps * s.period <= s.advance for s in (depth, height))
+    # Whether each row is read for one row of results only, and in one pass, on every CPU.
+    once = watched and not picked and all(s.taps * s.period <= s.advance for s in (depth, height))
 
     band = [axis.output for axis in axes]
     sizes = [planes, depth.windows, height.windows, width.windows, max(1, channels)]

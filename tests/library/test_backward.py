@@ -205,6 +205,10 @@ MIDDLE = [
     ((1, 7, 6, 143, 2), (2, 4, 3), {"stride": (1, 3, 2), "padding": (1, 2, 1)}),
     ((1, 4, 345, 3), 3, {"stride": 2, "padding": 1}),
     ((1, 5, 300, 4), 3, {"stride": 2}),
+    ((1, 9, 107, 5), 3, {"stride": 2, "padding": 1}),
+    ((2, 6, 88, 6), (2, 3), {"stride": 2}),
+    ((1, 7, 75, 7), 3, {"stride": 2, "padding": ((1, 0), (1, 0))}),
+    ((1, 8, 60, 8), 3, {"stride": 2, "padding": 1}),
     # Windows that share no cell, in pieces: with cells between them, outside, and in long rows.
     ((1, 30, 137, 3), (2, 3), {"stride": (3, 5), "padding": 1}),
     ((1, 4, 5, 3000), 2, {}),

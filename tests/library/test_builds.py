@@ -88,7 +88,8 @@ def test_builds_agree_on_every_path(build, dtype, layout, channels, kernel_size,
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rows", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("kernel_size", "stride"), [((2, 2), (2, 2)), ((3, 3), (2, 2)), ((2, 4), (2, 4))]
+    ("kernel_size", "stride"),
+    [((2, 2), (2, 2)), ((3, 3), (2, 2)), ((2, 4), (2, 4)), ((1, 4), (2, 4)), ((2, 3), (2, 3))],
 )
 def test_builds_agree_on_rows_of_about_a_vector(build, dtype, rows, kernel_size, stride):
     for windows, values in product(range(1, 18), ("ties", "rare")):

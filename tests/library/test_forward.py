@@ -135,6 +135,9 @@ MIDDLE = [
     # Large windows of more planes than are made together.
     ((1, 40, 40, 20), 13, {"stride": 1, "padding": 6}),
     ((1, 72, 60, 28), 9, {"stride": 1, "padding": 4}),
+    # Windows in the padding only, before one that is inside, in many rows.
+    ((1, 7, 1, 1), (1, 1), {"stride": 1, "padding": (0, 2)}),
+    ((1, 9, 2, 3), (2, 2), {"stride": (1, 2), "padding": (0, 4)}),
     # Whole planes.
     ((1, 5, 7, 50), (5, 7), {}),
     ((3, 7, 7, 1500), 7, {}),
