@@ -66,12 +66,11 @@ cdef inline void box_chunk(
         else:
             best[u] = load(x + at + u * LANES)
             sums[u] = best[u]
-            if u == vectors - 1:
-                poolgrad_in_turn()
         if kind == ARGMAX:
             kept[u] = splat_bits(<bits>first)
             if carried != NULL:
                 kept[u] = add_bits(kept[u], load_bits(carried + at + u * LANES))
+    poolgrad_in_turn()
     for d in range(deep):
         row = plane
         for h in range(high):
@@ -459,7 +458,8 @@ cdef inline void sorted_as(
         i = 0
         while i < n:
             at = i
-            # The last vector may overlap the one before, and make some elements twice.
+            # The last vector may overlap the one before, and make some elements twice; so may the
+            # second, to begin with a line.
             if n >= LANES or r == rows - 1:
                 at = min(i, n - LANES)
             best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
@@ -490,7 +490,6 @@ cdef inline void sorted_as(
             store(to + at, best)
             if kind == ARGMAX:
                 store_bits(places + r * places_step + at, kept)
-            # So may the second, to begin with a line.
             i += to_line(source, hop) if hop == 4 and i == 0 and n >= LANES else LANES
         if kind == SUM and b.divisor != 0:
             divide_by(to, n, b.divisor, to)
@@ -547,74 +546,6 @@ cdef inline void every_few_as(
         store(b.seen, load(b.seen) + looked)
 
 
-cdef inline void apart_as(
-    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
-    const Run *run, real *y, bits *places
-) noexcept nogil:
-    if hop == 4 and sorts(hop, b.count[2]) and b.count[0] * b.count[1] == 1:
-        sorted_as(kind, care, 4, 1, 1, 4, x, b, n, run, y, places)
-    elif hop == 4 and sorts(hop, b.count[2]):
-        sorted_as(kind, care, 4, b.count[0], b.count[1], 4, x, b, n, run, y, places)
-    elif sorts(hop, b.count[2]):
-        sorted_as(kind, care, 3, b.count[0], b.count[1], 3, x, b, n, run, y, places)
-    elif hop > 2 and b.count[2] == 4:
-        every_few_as(kind, care, 4, x, b, hop, n, run, y, places)
-    elif hop > 2 and b.count[2] == 3:
-        every_few_as(kind, care, 3, x, b, hop, n, run, y, places)
-    elif hop > 2:
-        every_few_as(kind, care, b.count[2], x, b, hop, n, run, y, places)
-    elif kind != ARGMAX and b.count[0] == 1 < b.count[1] and (
-        LEAST_HELD * LANES < n <= MOST_HELD
-    ):
-        if b.count[1] == 2 and b.count[2] == 2:
-            part_after_part_as(kind, care, False, 2, 1, 2, x, b, n, run, y)
-        elif b.count[1] == 3 and b.count[2] == 3:
-            part_after_part_as(kind, care, False, 3, 1, 3, x, b, n, run, y)
-        else:
-            part_after_part_as(kind, care, False, b.count[1], 1, b.count[2], x, b, n, run, y)
-    elif kind != ARGMAX and b.count[0] > 1 and LANES <= n <= MOST_HELD - LANES:
-        if b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
-            part_after_part_as(kind, care, True, 2, 2, 2, x, b, n, run, y)
-        else:
-            part_after_part_as(kind, care, True, b.count[0], b.count[1], b.count[2], x, b, n, run,
-                               y)
-    elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
-        sorted_as(kind, care, 2, 1, 2, 2, x, b, n, run, y, places)
-    elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
-        sorted_as(kind, care, 2, 1, 3, 3, x, b, n, run, y, places)
-    elif b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
-        sorted_as(kind, care, 2, 2, 2, 2, x, b, n, run, y, places)
-    elif b.count[2] == 2:
-        sorted_as(kind, care, 2, b.count[0], b.count[1], 2, x, b, n, run, y, places)
-    else:
-        sorted_as(kind, care, 2, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
-
-
-cdef void apart(
-    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
-    const Run *run, real *y, bits *places
-) noexcept nogil:
-    """As `box`, of rows of n windows of neighbouring taps, `hop` elements apart: `enough`."""
-    if kind == SUM:
-        apart_as(SUM, QUICK, x, b, hop, n, run, y, places)
-    elif kind == MAX:
-        if exact:
-            apart_as(MAX, EXACT, x, b, hop, n, run, y, places)
-        elif b.seen != NULL:
-            apart_as(MAX, WATCH, x, b, hop, n, run, y, places)
-        else:
-            apart_as(MAX, QUICK, x, b, hop, n, run, y, places)
-    elif exact:
-        apart_as(ARGMAX, EXACT, x, b, hop, n, run, y, places)
-    elif b.seen != NULL:
-        apart_as(ARGMAX, WATCH, x, b, hop, n, run, y, places)
-    else:
-        apart_as(ARGMAX, QUICK, x, b, hop, n, run, y, places)
-
-
-# ------------------------------------------------------------------------ of a few channels, apart
-
-
 cdef inline void take_pairs(
     Kind kind, Care care, Py_ssize_t wide, const real *row, const Box *b, Py_ssize_t place,
     Py_ssize_t second, mask even, mask odd, vec *best, mask *kept, vec *sums
@@ -640,7 +571,11 @@ cdef inline void every_other_cell_as(
     Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide, const real *x,
     const Box *b, Py_ssize_t many, const Run *run, real *y, bits *places
 ) noexcept nogil:
-    """As `every_other_cell`; the counts are the box's, to be constants."""
+    """As `apart`, of cells of a few channels, up to MOST_PICKED: windows two of these apart.
+
+    The counts are the box's, to be constants. As many windows as a vector has room for are made at
+    a time.
+    """
     cdef Py_ssize_t channels = b.pitch[2], group = LANES // channels, n = group * channels
     cdef Py_ssize_t second = 2 * n - LANES, r, i, at, d, h, lane, from_
     cdef Py_ssize_t rows = run.rows, x_step = run.x_step, y_step = run.y_step
@@ -694,39 +629,72 @@ cdef inline void every_other_cell_as(
         store(b.seen, load(b.seen) + looked)
 
 
-cdef inline void every_other_cell_by(
-    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t many, const Run *run, real *y,
-    bits *places
+cdef inline void apart_as(
+    Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
+    const Run *run, real *y, bits *places
 ) noexcept nogil:
-    if b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
-        every_other_cell_as(kind, care, 1, 2, 2, x, b, many, run, y, places)
+    if b.pitch[2] > 1 and b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
+        every_other_cell_as(kind, care, 1, 2, 2, x, b, n, run, y, places)
+    elif b.pitch[2] > 1 and b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
+        every_other_cell_as(kind, care, 1, 3, 3, x, b, n, run, y, places)
+    elif b.pitch[2] > 1:
+        every_other_cell_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
+    elif hop == 4 and sorts(hop, b.count[2]) and b.count[0] * b.count[1] == 1:
+        sorted_as(kind, care, 4, 1, 1, 4, x, b, n, run, y, places)
+    elif hop == 4 and sorts(hop, b.count[2]):
+        sorted_as(kind, care, 4, b.count[0], b.count[1], 4, x, b, n, run, y, places)
+    elif sorts(hop, b.count[2]):
+        sorted_as(kind, care, 3, b.count[0], b.count[1], 3, x, b, n, run, y, places)
+    elif hop > 2 and b.count[2] == 4:
+        every_few_as(kind, care, 4, x, b, hop, n, run, y, places)
+    elif hop > 2 and b.count[2] == 3:
+        every_few_as(kind, care, 3, x, b, hop, n, run, y, places)
+    elif hop > 2:
+        every_few_as(kind, care, b.count[2], x, b, hop, n, run, y, places)
+    elif kind != ARGMAX and b.count[0] == 1 < b.count[1] and (
+        LEAST_HELD * LANES < n <= MOST_HELD
+    ):
+        if b.count[1] == 2 and b.count[2] == 2:
+            part_after_part_as(kind, care, False, 2, 1, 2, x, b, n, run, y)
+        elif b.count[1] == 3 and b.count[2] == 3:
+            part_after_part_as(kind, care, False, 3, 1, 3, x, b, n, run, y)
+        else:
+            part_after_part_as(kind, care, False, b.count[1], 1, b.count[2], x, b, n, run, y)
+    elif kind != ARGMAX and b.count[0] > 1 and LANES <= n <= MOST_HELD - LANES:
+        if b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
+            part_after_part_as(kind, care, True, 2, 2, 2, x, b, n, run, y)
+        else:
+            part_after_part_as(kind, care, True, b.count[0], b.count[1], b.count[2], x, b, n, run,
+                               y)
+    elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
+        sorted_as(kind, care, 2, 1, 2, 2, x, b, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
-        every_other_cell_as(kind, care, 1, 3, 3, x, b, many, run, y, places)
+        sorted_as(kind, care, 2, 1, 3, 3, x, b, n, run, y, places)
+    elif b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
+        sorted_as(kind, care, 2, 2, 2, 2, x, b, n, run, y, places)
+    elif b.count[2] == 2:
+        sorted_as(kind, care, 2, b.count[0], b.count[1], 2, x, b, n, run, y, places)
     else:
-        every_other_cell_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, many, run, y,
-                            places)
+        sorted_as(kind, care, 2, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
 
 
-cdef void every_other_cell(
-    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t many, const Run *run, real *y,
-    bits *places
+cdef void apart(
+    Kind kind, bint exact, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
+    const Run *run, real *y, bits *places
 ) noexcept nogil:
-    """As `apart`, of cells of a few channels, up to MOST_PICKED: windows two of these apart.
-
-    As many windows as there is room for in a vector are made at a time.
-    """
+    """As `box`, of rows of n windows of neighbouring taps, `hop` cells apart: `enough`, `picks`."""
     if kind == SUM:
-        every_other_cell_by(SUM, QUICK, x, b, many, run, y, places)
+        apart_as(SUM, QUICK, x, b, hop, n, run, y, places)
     elif kind == MAX:
         if exact:
-            every_other_cell_by(MAX, EXACT, x, b, many, run, y, places)
+            apart_as(MAX, EXACT, x, b, hop, n, run, y, places)
         elif b.seen != NULL:
-            every_other_cell_by(MAX, WATCH, x, b, many, run, y, places)
+            apart_as(MAX, WATCH, x, b, hop, n, run, y, places)
         else:
-            every_other_cell_by(MAX, QUICK, x, b, many, run, y, places)
+            apart_as(MAX, QUICK, x, b, hop, n, run, y, places)
     elif exact:
-        every_other_cell_by(ARGMAX, EXACT, x, b, many, run, y, places)
+        apart_as(ARGMAX, EXACT, x, b, hop, n, run, y, places)
     elif b.seen != NULL:
-        every_other_cell_by(ARGMAX, WATCH, x, b, many, run, y, places)
+        apart_as(ARGMAX, WATCH, x, b, hop, n, run, y, places)
     else:
-        every_other_cell_by(ARGMAX, QUICK, x, b, many, run, y, places)
+        apart_as(ARGMAX, QUICK, x, b, hop, n, run, y, places)

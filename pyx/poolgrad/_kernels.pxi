@@ -12,7 +12,7 @@ a) Arrays are rows of cells of C neighbouring elements, in planes and volumes: (
 b) One primitive does all arithmetic: `box` reduces a box of vectors to one vector, in registers.
    What is a vector depends on the row: the channels of a cell; a whole run of neighbouring cells
    where windows move by one cell; with one channel, neighbouring windows whose taps are sorted
-   in registers (`apart`); with few channels, the same by permutations (`every_other_cell`); or as
+   in registers (`apart`); with few channels, the same by permutations; or as
    many windows as there would be if they moved by one cell, of which every so many-th is kept.
 c) Small windows are boxes as they are. Larger ones, which share most of their taps, are reduced
    along the width first, to rows that the workspace keeps, then along height and depth. Much

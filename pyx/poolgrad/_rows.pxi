@@ -492,7 +492,7 @@ cdef inline bint enough(const Segment *segment, Py_ssize_t width, const Run *run
 
 
 cdef inline bint picks(const Segment *segment, Py_ssize_t channels) noexcept nogil:
-    """Whether `every_other_cell` makes a segment of windows, their cells being side by side."""
+    """Whether `apart` makes a segment of windows of a few channels, cell beside cell."""
     return 1 < channels <= MOST_PICKED and segment.every == 1 and segment.hop == 2 and (
         segment.many >= LANES // channels
     )
@@ -592,13 +592,8 @@ cdef void sweep(
             if k < space.n_segments:
                 b.count[2], b.pitch[2], b.hop[2] = window.count, channels, window.hop
                 b.place = place + window.place
-                if few:
-                    every_other_cell(kind, exact, x + window.start * channels, b, segment.many, run,
-                                     y + segment.first * channels,
-                                     places + segment.first * channels)
-                else:
-                    apart(kind, exact, x + window.start, b, segment.hop, segment.many, run,
-                          y + segment.first, places + segment.first)
+                apart(kind, exact, x + window.start * channels, b, segment.hop, segment.many, run,
+                      y + segment.first * channels, places + segment.first * channels)
                 space.divided = b.divisor != 0
             continue
         if k < space.n_segments:

@@ -299,8 +299,8 @@ cdef extern from *:
         return y;
     }
 
-    /* The taps of LANES windows that lie side by side, 3 or 4 taps each; what comes of them is put
-       in order by `windows_in_order`, and by it of windows 2 apart likewise. */
+    /* The taps of LANES windows that lie side by side, 3 or 4 taps each. `windows_in_order` puts in
+       order what comes of them, or of `evens` and `odds`. */
     INLINE void sort_taps(int many, const REAL *x, vec *taps) {
         vec a = load(x), b = load(x + LANES), c = load(x + 2 * LANES), d, e;
         if (many == 3) {
