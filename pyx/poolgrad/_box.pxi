@@ -66,11 +66,12 @@ cdef inline void box_chunk(
         else:
             best[u] = load(x + at + u * LANES)
             sums[u] = best[u]
+            if u == vectors - 1:
+                poolgrad_in_turn()
         if kind == ARGMAX:
             kept[u] = splat_bits(<bits>first)
             if carried != NULL:
                 kept[u] = add_bits(kept[u], load_bits(carried + at + u * LANES))
-    poolgrad_in_turn()
     for d in range(deep):
         row = plane
         for h in range(high):
