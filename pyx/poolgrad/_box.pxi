@@ -34,8 +34,39 @@ cdef inline real blank(Kind kind) noexcept nogil:
     return <real>-0.0 if kind >= SUM else -INFINITY
 
 
+cdef inline vec divided(vec sum, real divisor, real factor) noexcept nogil:
+    """Return sums divided as a box says."""
+    if factor != 0:
+        return sum * splat(factor)
+    return sum / splat(divisor) if divisor != 0 else sum
+
+
+cdef inline void divide_box(Box *b, double divisor) noexcept nogil:
+    """Have a box's results divided."""
+    b.divisor, b.factor = <real>divisor, 0
+    if is_power_of_two(b.divisor):
+        b.factor = 1 / b.divisor
+
+
+cdef inline bint goes_past(
+    const Box *b, const real *y, Py_ssize_t n, Py_ssize_t step
+) noexcept nogil:
+    """Whether rows of n results are written past the caches: then all are whole vectors in place."""
+    return b.past and (
+        (<Py_ssize_t>y // <Py_ssize_t>sizeof(real) | n | step) % LANES == 0
+    )
+
+
+cdef inline void put(real *y, vec v, bint past) noexcept nogil:
+    """Store a vector, past the caches or not."""
+    if past:
+        store_past(y, v)
+    else:
+        store(y, v)
+
+
 cdef inline void box_chunk(
-    Kind kind, Care care, int vectors, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    Kind kind, Care care, int vectors, bint past, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
     const real *x, Py_ssize_t at, const Box *b, real *y, bits *places, vec *looked
 ) noexcept nogil:
     """As `box`, for so many vectors, whose results stay in registers until they are stored.
@@ -107,7 +138,9 @@ cdef inline void box_chunk(
                     place_of = add_bits(place_of, load_bits(b.tail_carried + at + u * LANES))
             fold(kind, care, load(b.tail + at + u * LANES), place_of, &best[u], &kept[u])
     for u in range(vectors):
-        store(y + at + u * LANES, best[u])
+        if kind == SUM:
+            best[u] = divided(best[u], b.divisor, b.factor)
+        put(y + at + u * LANES, best[u], past)
         if kind == ARGMAX:
             store_bits(places + at + u * LANES, kept[u])
         if care == WATCH:
@@ -164,6 +197,8 @@ cdef inline void box_element(
             best = value
             if kind == ARGMAX:
                 kept = b.tail_place + (b.tail_carried[at] if b.tail_carried != NULL else 0)
+    if kind == SUM and b.divisor != 0:
+        best = best * b.factor if b.factor != 0 else best / b.divisor
     y[at] = best
     if kind == ARGMAX:
         places[at] = <bits>kept
@@ -205,16 +240,17 @@ cdef inline void box_vectors(
 ) noexcept nogil:
     cdef Py_ssize_t i = 0
     cdef vec looked = splat(0)
+    cdef bint past = kind < ROUTE_BYTES and goes_past(b, y, n, 0)
     while i + 4 * LANES <= n:
-        box_chunk(kind, care, 4, deep, high, wide, x, i, b, y, places, &looked)
+        box_chunk(kind, care, 4, past, deep, high, wide, x, i, b, y, places, &looked)
         i += 4 * LANES
     if i + 2 * LANES <= n:
-        box_chunk(kind, care, 2, deep, high, wide, x, i, b, y, places, &looked)
+        box_chunk(kind, care, 2, past, deep, high, wide, x, i, b, y, places, &looked)
         i += 2 * LANES
     while i < n:
         # The last vector may overlap the one before, and make some elements twice.
         i = min(i, n - LANES)
-        box_chunk(kind, care, 1, deep, high, wide, x, i, b, y, places, &looked)
+        box_chunk(kind, care, 1, past, deep, high, wide, x, i, b, y, places, &looked)
         i += LANES
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
@@ -245,8 +281,6 @@ cdef inline void boxes_as(
         at = window.start * pitch
         b.which = further(kind, which, at)
         box_as(kind, care, x + at, b, n, y + w * y_pitch, places + w * n)
-        if kind == SUM and b.divisor != 0:
-            divide_by(y + w * y_pitch, n, b.divisor, y + w * y_pitch)
     b.place = place
     b.which = which
 
@@ -318,7 +352,8 @@ cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
     b.tail = NULL
     b.tail_carried = NULL
     b.tail_place = 0
-    b.divisor = 0
+    b.divisor = b.factor = 0
+    b.past = False
     return b
 
 
@@ -385,6 +420,7 @@ cdef inline void part_after_part_as(
     cdef Py_ssize_t length = (n + LANES - 1) // LANES * LANES, top = 0, part, r, h, i, at
     cdef Py_ssize_t block = MOST_HELD // length if planes else 1
     cdef Py_ssize_t step = b.pitch[0 if planes else 1]
+    cdef real divisor = b.divisor, factor = b.factor
     cdef vec best, sums, looked = splat(0)
     cdef mask kept = splat_bits(0)
     cdef real[MOST_HELD + 16] held
@@ -408,11 +444,11 @@ cdef inline void part_after_part_as(
                         looked = looked + sums
                     if part < parts - 1:
                         store(held + r * length + i, best)
+                    elif kind == SUM:
+                        store(to + at, divided(in_order(best), divisor, factor))
                     else:
                         store(to + at, in_order(best))
                     i += LANES
-                if part == parts - 1 and kind == SUM and b.divisor != 0:
-                    divide_by(to, n, b.divisor, to)
         top += block
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
@@ -430,7 +466,7 @@ cdef inline Py_ssize_t to_line(const real *x, Py_ssize_t hop) noexcept nogil:
 
 
 cdef inline void sorted_as(
-    Kind kind, Care care, int hop, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    Kind kind, Care care, bint past, int hop, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
     const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y, bits *places
 ) noexcept nogil:
     """As `apart`, of windows two elements apart, or side by side and 3 or 4 elements wide.
@@ -449,6 +485,7 @@ cdef inline void sorted_as(
     cdef real *to
     cdef real[16] last  # a vector, of as many elements at most
     cdef bits[16] last_places
+    cdef real divisor = b.divisor, factor = b.factor
     cdef int w
     # CPUs foresee short rows themselves, if they are not too many.
     cdef bint fetch = n >= LANES and (
@@ -481,6 +518,8 @@ cdef inline void sorted_as(
             if care == WATCH:
                 looked = looked + sums
             best, kept = windows_in_order(hop, best), <mask>windows_in_order(hop, <vec>kept)
+            if kind == SUM:
+                best = divided(best, divisor, factor)
             if at < 0:
                 store(last, best)
                 memcpy(to, last - at, n * sizeof(real))
@@ -488,12 +527,13 @@ cdef inline void sorted_as(
                     store_bits(last_places, kept)
                     memcpy(places + r * places_step, last_places - at, n * sizeof(bits))
                 break
-            store(to + at, best)
+            put(to + at, best, past)
             if kind == ARGMAX:
                 store_bits(places + r * places_step + at, kept)
-            i += to_line(source, hop) if hop == 4 and i == 0 and n >= LANES else LANES
-        if kind == SUM and b.divisor != 0:
-            divide_by(to, n, b.divisor, to)
+            if hop == 4 and i == 0 and n >= LANES and not past:
+                i += to_line(source, hop)
+            else:
+                i += LANES
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
 
@@ -531,15 +571,13 @@ cdef inline void every_few_as(
                                  load(square + w % side * LANES), &best, &kept, &sums)
             if care == WATCH:
                 looked = looked + sums
-            store(y + i, best)
+            store(y + i, divided(best, b.divisor, b.factor) if kind == SUM else best)
             if kind == ARGMAX:
                 store_bits(places + i, kept)
             i += LANES
         while i < n:
             box_element(kind, care, x + i * hop, 0, b, y + i, places + i)
             i += 1
-        if kind == SUM and b.divisor != 0:
-            divide_by(y, n, b.divisor, y)
         x += run.x_step
         y += run.y_step
         places += run.places_step
@@ -587,6 +625,7 @@ cdef inline void every_other_cell_as(
     cdef bits[16] odds_of
     cdef real[16] last
     cdef bits[16] last_places
+    cdef real divisor = b.divisor, factor = b.factor
     cdef const real *row
     cdef const real *source
     cdef real *to
@@ -612,6 +651,8 @@ cdef inline void every_other_cell_as(
                                odd, &best, &kept, &sums)
             if care == WATCH:
                 looked = looked + sums
+            if kind == SUM:
+                best = divided(best, divisor, factor)
             i += group
             if i < many:
                 # What is behind these windows is written next.
@@ -624,8 +665,6 @@ cdef inline void every_other_cell_as(
             if kind == ARGMAX:
                 store_bits(last_places, kept)
                 memcpy(places + r * places_step + at, last_places, n * sizeof(bits))
-        if kind == SUM and b.divisor != 0:
-            divide_by(to, many * channels, b.divisor, to)
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)
 
@@ -634,6 +673,7 @@ cdef inline void apart_as(
     Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
     const Run *run, real *y, bits *places
 ) noexcept nogil:
+    cdef bint past = goes_past(b, y, n, run.y_step)
     if b.pitch[2] > 1 and b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
         every_other_cell_as(kind, care, 1, 2, 2, x, b, n, run, y, places)
     elif b.pitch[2] > 1 and b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
@@ -641,18 +681,18 @@ cdef inline void apart_as(
     elif b.pitch[2] > 1:
         every_other_cell_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
     elif hop == 4 and sorts(hop, b.count[2]) and b.count[0] * b.count[1] == 1:
-        sorted_as(kind, care, 4, 1, 1, 4, x, b, n, run, y, places)
+        sorted_as(kind, care, past, 4, 1, 1, 4, x, b, n, run, y, places)
     elif hop == 4 and sorts(hop, b.count[2]):
-        sorted_as(kind, care, 4, b.count[0], b.count[1], 4, x, b, n, run, y, places)
+        sorted_as(kind, care, past, 4, b.count[0], b.count[1], 4, x, b, n, run, y, places)
     elif sorts(hop, b.count[2]):
-        sorted_as(kind, care, 3, b.count[0], b.count[1], 3, x, b, n, run, y, places)
+        sorted_as(kind, care, past, 3, b.count[0], b.count[1], 3, x, b, n, run, y, places)
     elif hop > 2 and b.count[2] == 4:
         every_few_as(kind, care, 4, x, b, hop, n, run, y, places)
     elif hop > 2 and b.count[2] == 3:
         every_few_as(kind, care, 3, x, b, hop, n, run, y, places)
     elif hop > 2:
         every_few_as(kind, care, b.count[2], x, b, hop, n, run, y, places)
-    elif kind != ARGMAX and b.count[0] == 1 < b.count[1] and (
+    elif kind != ARGMAX and b.count[0] == 1 < b.count[1] and not past and (
         LEAST_HELD * LANES < n <= MOST_HELD
     ):
         if b.count[1] == 2 and b.count[2] == 2:
@@ -661,22 +701,22 @@ cdef inline void apart_as(
             part_after_part_as(kind, care, False, 3, 1, 3, x, b, n, run, y)
         else:
             part_after_part_as(kind, care, False, b.count[1], 1, b.count[2], x, b, n, run, y)
-    elif kind != ARGMAX and b.count[0] > 1 and LANES <= n <= MOST_HELD - LANES:
+    elif kind != ARGMAX and b.count[0] > 1 and not past and LANES <= n <= MOST_HELD - LANES:
         if b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
             part_after_part_as(kind, care, True, 2, 2, 2, x, b, n, run, y)
         else:
             part_after_part_as(kind, care, True, b.count[0], b.count[1], b.count[2], x, b, n, run,
                                y)
     elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
-        sorted_as(kind, care, 2, 1, 2, 2, x, b, n, run, y, places)
+        sorted_as(kind, care, past, 2, 1, 2, 2, x, b, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
-        sorted_as(kind, care, 2, 1, 3, 3, x, b, n, run, y, places)
+        sorted_as(kind, care, past, 2, 1, 3, 3, x, b, n, run, y, places)
     elif b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
-        sorted_as(kind, care, 2, 2, 2, 2, x, b, n, run, y, places)
+        sorted_as(kind, care, past, 2, 2, 2, 2, x, b, n, run, y, places)
     elif b.count[2] == 2:
-        sorted_as(kind, care, 2, b.count[0], b.count[1], 2, x, b, n, run, y, places)
+        sorted_as(kind, care, past, 2, b.count[0], b.count[1], 2, x, b, n, run, y, places)
     else:
-        sorted_as(kind, care, 2, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
+        sorted_as(kind, care, past, 2, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
 
 
 cdef void apart(

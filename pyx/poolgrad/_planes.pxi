@@ -398,12 +398,18 @@ cdef bint roll_plane(
         ):
             return False
         x, which = space.stage, space.stage_argmax
+    if program[MEAN] and space.alike[0] >= out:
+        many = 1
+        while many < rows and space.counts[1][many] == space.counts[1][0]:
+            many += 1
+        if many == rows:
+            divide_box(&b, space.counts[0][0] * space.counts[1][0] * space.counts[2][0])
     roll(kind, program[SEPARABLE], x, which, &b, rows, out,
          target.y + at if target.kept else space.lines, out, space.places)
     # Rows of results lie side by side.
     if kind == ARGMAX:
         narrow(space.places, rows * out, <index *>target.argmax + at)
-    h = 0 if program[MEAN] else rows
+    h = 0 if program[MEAN] and b.divisor == 0 else rows
     while h < rows:
         many = 1
         if space.alike[0] >= out:
@@ -723,17 +729,20 @@ cdef bint reduce_plane(
                     run.rows = min(tile.high[1] - h, run.rows)
                     run.rows = rows_alike(along, run.rows)
                     run.x_step = (along[run.rows > 1].start - along.start) * rows.height
-                b.divisor = 0
+                b.divisor = b.factor = 0
+                b.past = program[PAST] and not program[ADJOINT] and not exact
                 row = rows.x + i
                 if program[MEAN] and space.n_segments == 1 and space.alike[0] >= out:
-                    # Rows with one divisor are best divided soon after they are written.
+                    # Rows with one divisor are divided before they are written.
                     down_counts = space.counts[1] + h - tile.low[1]
                     i = 1
                     while i < run.rows and down_counts[i] == down_counts[0]:
                         i += 1
                     if i == run.rows:
-                        b.divisor = <real>(space.counts[0][d - tile.low[0]] * down_counts[0]
-                                           * space.counts[2][0])
+                        divide_box(&b, space.counts[0][d - tile.low[0]] * down_counts[0]
+                                   * space.counts[2][0])
+                if kind == SUM and b.divisor == 0:
+                    b.past = False  # `finish` reads it again
                 sweep(kind, exact, program, row, rows.pitch, &b, tile.channels, out, space,
                       to, to_pitch, places, &run)
             if program[PAST] and to == made:

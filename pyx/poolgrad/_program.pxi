@@ -46,7 +46,7 @@ cdef enum:
     MEAN            # whether results are divided by their windows' divisors
     ADJOINT         # whether the source is, instead
     LONE            # ADJOINT: whether windows share no cell
-    PAST            # ADJOINT: whether results are written past the caches
+    PAST            # whether results are written past the caches, where they may be
     SCATTER         # gradient of a maximum: whether windows look for cells, else cells for windows
     SLAB            # the same: windows, times channels, whose argmax is found at a time
     SLAB_DEPTH
@@ -116,7 +116,9 @@ cdef struct Box:
     const real *tail        # a last tap, or NULL
     const bits *tail_carried
     Py_ssize_t tail_place
-    real divisor            # SUM: what rows of windows are divided by; or 0
+    real divisor            # SUM: what results are divided by; or 0
+    real factor             # its inverse, if that is exact, since to multiply takes less; or 0
+    bint past               # whether what is written goes past the caches where it may
 
 cdef struct Run:
     # Neighbouring rows of results, made alike.

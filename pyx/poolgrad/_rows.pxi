@@ -327,6 +327,7 @@ cdef inline void roll_strip(
     # To the compiler, what is stored might be part of the box.
     cdef Py_ssize_t down = b.pitch[1], across = b.pitch[2], first = b.place
     cdef Py_ssize_t hop_down = b.hop[1], hop_across = b.hop[2]
+    cdef real divisor = b.divisor, factor = b.factor
     cdef int u, t
     for t in range(high):
         for u in range(vectors):
@@ -360,6 +361,8 @@ cdef inline void roll_strip(
                 i += across
         for u in range(vectors):
             if row >= high - 1:
+                if kind == SUM:
+                    best[0][u] = divided(best[0][u], divisor, factor)
                 store(y + u * LANES, best[0][u])
                 if kind == ARGMAX:
                     store_bits(places + u * LANES, kept[0][u])
@@ -518,6 +521,7 @@ cdef bint make_column(
     cdef Box one = b[0]
     if run.rows < LEAST_COLUMN or not 0 < taps <= MOST_TAPS:
         return False
+    one.past = False
     one.count[2], one.hop[2], one.place = window.count, window.hop, b.place + window.place
     one.pitch[2] = COLUMN
     one.pitch[1] = one.count[2] * one.pitch[2]
@@ -535,8 +539,6 @@ cdef bint make_column(
                         to[r] = to[0]
                     to += COLUMN
         box(kind, exact, turned, &one, COLUMN, made, made_places)
-        if kind == SUM and b.divisor != 0:
-            divide_by(made, COLUMN, b.divisor, made)
         for r in range(rows):
             y[(top + r) * run.y_step] = made[r]
             if kind == ARGMAX:
@@ -639,6 +641,10 @@ cdef void sweep(
             side_by_side = y_pitch == channels and segment.every == 1 and (
                 segment.hop == 1 or segment.many == 1
             )
+            if program[LADDER] or not side_by_side:
+                b.divisor = b.factor = 0  # `finish` does it, of what is wanted
+                b.past = False
+            space.divided = b.divisor != 0
             if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
                 if side_by_side and window.step == 1 and channels >= LANES and kind < SUM:
                     scan(kind, source, channels, window.count, segment.many, space.lines,

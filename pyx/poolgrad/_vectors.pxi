@@ -44,6 +44,18 @@ cdef extern from *:
     INLINE REAL *to_hand(REAL *y) { __asm__("" : "+r"(y)); return y; }
     INLINE vec load(const REAL *x) { return *(const loose_vec *)x; }
     INLINE void store(REAL *y, vec v) { *(loose_vec *)y = v; }
+    /* The same at a multiple of its size, past the caches, which would read the line first. */
+    INLINE void store_past(REAL *y, vec v) {
+    #if AVX512
+        _mm512_stream_ps((float *)y, (__m512)v);
+    #elif AVX2
+        _mm256_stream_ps((float *)y, (__m256)v);
+    #elif SSE2
+        _mm_stream_ps((float *)y, (__m128)v);
+    #else
+        store(y, v);
+    #endif
+    }
     INLINE mask load_bits(const BITS *x) { return *(const loose_mask *)x; }
     INLINE void store_bits(BITS *y, mask v) { *(loose_mask *)y = v; }
     INLINE vec splat(REAL value) { return value - (vec){0}; }  /* 0 + -0 would be 0 */
@@ -498,18 +510,8 @@ cdef extern from *:
         REAL line[64 / sizeof(REAL)];
     } Pending;
     INLINE void write_line(const REAL *x, REAL *y) {
-    #if AVX512
-        _mm512_stream_ps((float *)y, (__m512)load(x));
-    #elif AVX2 || SSE2
         for (Py_ssize_t k = 0; k < 64 / (Py_ssize_t)sizeof(REAL); k += LANES)
-    #if AVX2
-            _mm256_stream_ps((float *)(y + k), (__m256)load(x + k));
-    #else
-            _mm_stream_ps((float *)(y + k), (__m128)load(x + k));
-    #endif
-    #else
-        memcpy(y, x, 64);
-    #endif
+            store_past(y + k, load(x + k));
     }
     INLINE void write_pending(Pending *pending) {
         for (Py_ssize_t k = 0; k < pending->n; k++) pending->at[k] = pending->line[k];
@@ -553,6 +555,7 @@ cdef extern from *:
     real *to_hand(real *y) noexcept nogil
     vec load(const real *x) noexcept nogil
     void store(real *y, vec v) noexcept nogil
+    void store_past(real *y, vec v) noexcept nogil
     mask load_bits(const bits *x) noexcept nogil
     void store_bits(bits *y, mask v) noexcept nogil
     vec splat(real value) noexcept nogil

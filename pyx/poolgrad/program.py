@@ -412,8 +412,11 @@ def program(
     stage, work, line, slab, table = (0, 0, 0, 0, 0) if whole else workspace()
     cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
     moved = planes * max(1, channels) * (cells_in + cells_out) * itemsize
-    past = task == "adjoint" and (lone or channels >= NARROW)
-    past = past and moved >= PAST_BYTES and not together
+    past = moved >= PAST_BYTES and not together
+    if task == "adjoint":
+        past = past and (lone or channels >= NARROW)
+    else:
+        past = past and forward and not (whole or separable or ladder or roll)
     # Else what is read by rows would be taken for planes together.
     assert singly is None or (slide and ladder and padded and uncut)
     code = [
