@@ -374,6 +374,51 @@ cdef inline void fetch_ahead(
         poolgrad_prefetch(<const char *>line + 64 * k)
 
 
+cdef enum:
+    PLACES = 4        # that memory is fetched from in turn
+    FETCHED = 256     # lines at each of them, which lie behind one another, at most
+
+cdef struct Ahead:
+    # Memory that is read in its order, so much further on.
+    const char *at
+    Py_ssize_t gap       # from place to place
+    Py_ssize_t left      # lines at each
+    Py_ssize_t due       # lines at any
+    Py_ssize_t share     # lines for each vector of windows
+
+
+cdef inline Ahead ahead_of(
+    const real *x, Py_ssize_t deep, Py_ssize_t hop, Py_ssize_t n, const Run *run
+) noexcept nogil:
+    """Return how the memory behind what rows of n windows read is fetched meanwhile.
+
+    CPUs foresee one stream only so fast; it is read sooner at several places in turn.
+    """
+    cdef Py_ssize_t elements = deep * (run.x_step if run.rows > 1 else hop * n)
+    cdef Py_ssize_t bytes = elements * <Py_ssize_t>sizeof(real)
+    cdef Ahead ahead
+    ahead.left = min((run.rows * bytes // 64 + PLACES) // PLACES, FETCHED)
+    ahead.gap = 64 * ahead.left
+    ahead.at, ahead.due = <const char *>x + PLACES * ahead.gap, 0
+    ahead.share = (bytes // ((n + LANES - 1) // LANES) + 63) // 64
+    return ahead
+
+
+cdef inline void fetch_further(Py_ssize_t lines, Ahead *ahead) noexcept nogil:
+    """Prefetch so many lines, on average: one at each place, or none."""
+    cdef Py_ssize_t k
+    ahead.due += lines
+    if ahead.due >= PLACES:
+        ahead.due -= PLACES
+        for k in range(PLACES):
+            poolgrad_prefetch(ahead.at + ahead.gap * k)
+        ahead.at += 64
+        ahead.left -= 1
+        if ahead.left == 0:
+            ahead.left = ahead.gap // 64
+            ahead.at += ahead.gap * (PLACES - 1)
+
+
 cdef inline void take_tap(
     Kind kind, Care care, const Box *b, Py_ssize_t place, vec v, vec *best, mask *kept, vec *sums
 ) noexcept nogil:
@@ -409,7 +454,7 @@ cdef enum:
 
 
 cdef inline void part_after_part_as(
-    Kind kind, Care care, bint planes, Py_ssize_t parts, Py_ssize_t high, Py_ssize_t wide,
+    Kind kind, Care care, bint ahead, bint planes, Py_ssize_t parts, Py_ssize_t high, Py_ssize_t wide,
     const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y
 ) noexcept nogil:
     """As `sorted_as`, but memory is read as it lies, which CPUs foresee best.
@@ -426,6 +471,9 @@ cdef inline void part_after_part_as(
     cdef real[MOST_HELD + 16] held
     cdef const real *row
     cdef real *to
+    cdef Ahead further
+    if ahead:
+        further = ahead_of(x, parts if planes else 1, 2, n, run)
     while top < run.rows:
         for part in range(parts):
             for r in range(min(block, run.rows - top)):
@@ -437,6 +485,8 @@ cdef inline void part_after_part_as(
                     at = min(i, n - LANES)
                     best = load(held + r * length + i) if part else splat(blank(kind))
                     sums = splat(0)
+                    if ahead:
+                        fetch_further((further.share + parts - 1) // parts, &further)
                     for h in range(high):
                         take_twos(kind, care, wide, row + h * b.pitch[1] + 2 * at, b, 0, &best,
                                   &kept, &sums)
@@ -466,7 +516,7 @@ cdef inline Py_ssize_t to_line(const real *x, Py_ssize_t hop) noexcept nogil:
 
 
 cdef inline void sorted_as(
-    Kind kind, Care care, bint past, int hop, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    Kind kind, Care care, bint ahead, bint past, int hop, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
     const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y, bits *places
 ) noexcept nogil:
     """As `apart`, of windows two elements apart, or side by side and 3 or 4 elements wide.
@@ -488,9 +538,12 @@ cdef inline void sorted_as(
     cdef real divisor = b.divisor, factor = b.factor
     cdef int w
     # CPUs foresee short rows themselves, if they are not too many.
-    cdef bint fetch = n >= LANES and (
+    cdef bint fetch = not ahead and n >= LANES and (
         deep * high > 1 if hop > 2 else n >= LEAST_FETCHED or kind == ARGMAX and deep * high > 2
     )
+    cdef Ahead further
+    if ahead:
+        further = ahead_of(x, deep, hop, n, run)
     for r in range(rows):
         source, to = at_hand(x + r * x_step), to_hand(y + r * y_step)
         i = 0
@@ -503,6 +556,8 @@ cdef inline void sorted_as(
             best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
             sums = splat(0)
             kept = splat_bits(<bits>b.place)
+            if ahead:
+                fetch_further(further.share, &further)
             for d in range(deep):
                 for h in range(high):
                     row = source + hop * at + d * back + h * down
@@ -669,11 +724,38 @@ cdef inline void every_other_cell_as(
         store(b.seen, load(b.seen) + looked)
 
 
+cdef inline bint apart_ahead_as(
+    Kind kind, Care care, bint past, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
+    const Run *run, real *y, bits *places
+) noexcept nogil:
+    """As `apart_as`, of windows that take less time than to read memory; False if these do not.
+
+    Not with vectors of 64 bytes.
+    """
+    if not b.past or LANES * <Py_ssize_t>sizeof(real) > 32 or n < LANES or care == EXACT:
+        return False
+    if b.count[0] == b.count[1] == 1 and hop == b.count[2] == 4:
+        sorted_as(kind, care, True, past, 4, 1, 1, 4, x, b, n, run, y, places)
+    elif b.count[0] == b.count[1] == 1 and hop == b.count[2] == 2:
+        sorted_as(kind, care, True, past, 2, 1, 1, 2, x, b, n, run, y, places)
+    elif kind == ARGMAX or hop != 2 or b.count[1] != 2 or b.count[2] != 2:
+        return False
+    elif b.count[0] == 1 and past:
+        sorted_as(kind, care, True, past, 2, 1, 2, 2, x, b, n, run, y, places)
+    elif b.count[0] == 2 and run.rows * ((n + LANES - 1) // LANES * LANES) <= MOST_HELD:
+        part_after_part_as(kind, care, True, True, 2, 2, 2, x, b, n, run, y)
+    else:
+        return False
+    return True
+
+
 cdef inline void apart_as(
     Kind kind, Care care, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
     const Run *run, real *y, bits *places
 ) noexcept nogil:
     cdef bint past = goes_past(b, y, n, run.y_step)
+    if b.pitch[2] == 1 and apart_ahead_as(kind, care, past, x, b, hop, n, run, y, places):
+        return
     if b.pitch[2] > 1 and b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
         every_other_cell_as(kind, care, 1, 2, 2, x, b, n, run, y, places)
     elif b.pitch[2] > 1 and b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
@@ -681,11 +763,11 @@ cdef inline void apart_as(
     elif b.pitch[2] > 1:
         every_other_cell_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
     elif hop == 4 and sorts(hop, b.count[2]) and b.count[0] * b.count[1] == 1:
-        sorted_as(kind, care, past, 4, 1, 1, 4, x, b, n, run, y, places)
+        sorted_as(kind, care, False, past, 4, 1, 1, 4, x, b, n, run, y, places)
     elif hop == 4 and sorts(hop, b.count[2]):
-        sorted_as(kind, care, past, 4, b.count[0], b.count[1], 4, x, b, n, run, y, places)
+        sorted_as(kind, care, False, past, 4, b.count[0], b.count[1], 4, x, b, n, run, y, places)
     elif sorts(hop, b.count[2]):
-        sorted_as(kind, care, past, 3, b.count[0], b.count[1], 3, x, b, n, run, y, places)
+        sorted_as(kind, care, False, past, 3, b.count[0], b.count[1], 3, x, b, n, run, y, places)
     elif hop > 2 and b.count[2] == 4:
         every_few_as(kind, care, 4, x, b, hop, n, run, y, places)
     elif hop > 2 and b.count[2] == 3:
@@ -696,27 +778,72 @@ cdef inline void apart_as(
         LEAST_HELD * LANES < n <= MOST_HELD
     ):
         if b.count[1] == 2 and b.count[2] == 2:
-            part_after_part_as(kind, care, False, 2, 1, 2, x, b, n, run, y)
+            part_after_part_as(kind, care, False, False, 2, 1, 2, x, b, n, run, y)
         elif b.count[1] == 3 and b.count[2] == 3:
-            part_after_part_as(kind, care, False, 3, 1, 3, x, b, n, run, y)
+            part_after_part_as(kind, care, False, False, 3, 1, 3, x, b, n, run, y)
         else:
-            part_after_part_as(kind, care, False, b.count[1], 1, b.count[2], x, b, n, run, y)
+            part_after_part_as(kind, care, False, False, b.count[1], 1, b.count[2], x, b, n, run, y)
     elif kind != ARGMAX and b.count[0] > 1 and not past and LANES <= n <= MOST_HELD - LANES:
         if b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
-            part_after_part_as(kind, care, True, 2, 2, 2, x, b, n, run, y)
+            part_after_part_as(kind, care, False, True, 2, 2, 2, x, b, n, run, y)
         else:
-            part_after_part_as(kind, care, True, b.count[0], b.count[1], b.count[2], x, b, n, run,
+            part_after_part_as(kind, care, False, True, b.count[0], b.count[1], b.count[2], x, b, n, run,
                                y)
     elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
-        sorted_as(kind, care, past, 2, 1, 2, 2, x, b, n, run, y, places)
+        sorted_as(kind, care, False, past, 2, 1, 2, 2, x, b, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
-        sorted_as(kind, care, past, 2, 1, 3, 3, x, b, n, run, y, places)
+        sorted_as(kind, care, False, past, 2, 1, 3, 3, x, b, n, run, y, places)
     elif b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
-        sorted_as(kind, care, past, 2, 2, 2, 2, x, b, n, run, y, places)
+        sorted_as(kind, care, False, past, 2, 2, 2, 2, x, b, n, run, y, places)
     elif b.count[2] == 2:
-        sorted_as(kind, care, past, 2, b.count[0], b.count[1], 2, x, b, n, run, y, places)
+        sorted_as(kind, care, False, past, 2, b.count[0], b.count[1], 2, x, b, n, run, y, places)
     else:
-        sorted_as(kind, care, past, 2, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
+        sorted_as(kind, care, False, past, 2, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
+
+
+# Functions of their own, since loops of a large one have too few registers.
+
+
+cdef void apart_sum(
+    const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, const Run *run, real *y, bits *places
+) noexcept nogil:
+    apart_as(SUM, QUICK, x, b, hop, n, run, y, places)
+
+
+cdef void apart_max_exact(
+    const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, const Run *run, real *y, bits *places
+) noexcept nogil:
+    apart_as(MAX, EXACT, x, b, hop, n, run, y, places)
+
+
+cdef void apart_max_watch(
+    const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, const Run *run, real *y, bits *places
+) noexcept nogil:
+    apart_as(MAX, WATCH, x, b, hop, n, run, y, places)
+
+
+cdef void apart_max_quick(
+    const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, const Run *run, real *y, bits *places
+) noexcept nogil:
+    apart_as(MAX, QUICK, x, b, hop, n, run, y, places)
+
+
+cdef void apart_argmax_exact(
+    const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, const Run *run, real *y, bits *places
+) noexcept nogil:
+    apart_as(ARGMAX, EXACT, x, b, hop, n, run, y, places)
+
+
+cdef void apart_argmax_watch(
+    const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, const Run *run, real *y, bits *places
+) noexcept nogil:
+    apart_as(ARGMAX, WATCH, x, b, hop, n, run, y, places)
+
+
+cdef void apart_argmax_quick(
+    const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n, const Run *run, real *y, bits *places
+) noexcept nogil:
+    apart_as(ARGMAX, QUICK, x, b, hop, n, run, y, places)
 
 
 cdef void apart(
@@ -725,17 +852,17 @@ cdef void apart(
 ) noexcept nogil:
     """As `box`, of rows of n windows of neighbouring taps, `hop` cells apart: `enough`, `picks`."""
     if kind == SUM:
-        apart_as(SUM, QUICK, x, b, hop, n, run, y, places)
+        apart_sum(x, b, hop, n, run, y, places)
     elif kind == MAX:
         if exact:
-            apart_as(MAX, EXACT, x, b, hop, n, run, y, places)
+            apart_max_exact(x, b, hop, n, run, y, places)
         elif b.seen != NULL:
-            apart_as(MAX, WATCH, x, b, hop, n, run, y, places)
+            apart_max_watch(x, b, hop, n, run, y, places)
         else:
-            apart_as(MAX, QUICK, x, b, hop, n, run, y, places)
+            apart_max_quick(x, b, hop, n, run, y, places)
     elif exact:
-        apart_as(ARGMAX, EXACT, x, b, hop, n, run, y, places)
+        apart_argmax_exact(x, b, hop, n, run, y, places)
     elif b.seen != NULL:
-        apart_as(ARGMAX, WATCH, x, b, hop, n, run, y, places)
+        apart_argmax_watch(x, b, hop, n, run, y, places)
     else:
-        apart_as(ARGMAX, QUICK, x, b, hop, n, run, y, places)
+        apart_argmax_quick(x, b, hop, n, run, y, places)
