@@ -51,8 +51,8 @@ cdef inline void divide_box(Box *b, double divisor) noexcept nogil:
 cdef inline bint goes_past(
     const Box *b, const real *y, Py_ssize_t n, Py_ssize_t step
 ) noexcept nogil:
-    """Whether rows of n results are written past the caches: then all are whole vectors in place."""
-    return b.past and (
+    """Whether rows of n results go past the caches: if all of them are whole vectors in place."""
+    return b.large and (
         (<Py_ssize_t>y // <Py_ssize_t>sizeof(real) | n | step) % LANES == 0
     )
 
@@ -353,7 +353,8 @@ cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
     b.tail_carried = NULL
     b.tail_place = 0
     b.divisor = b.factor = 0
-    b.past = False
+    b.large = False
+    b.soon = b.soon_too = NULL
     return b
 
 
@@ -377,6 +378,7 @@ cdef inline void fetch_ahead(
 cdef enum:
     PLACES = 4        # that memory is fetched from in turn
     FETCHED = 256     # lines at each of them, which lie behind one another, at most
+    NEXT = 16384      # elements of two planes whose windows are made while the next two are fetched
 
 cdef struct Ahead:
     # Memory that is read in its order, so much further on.
@@ -454,7 +456,7 @@ cdef enum:
 
 
 cdef inline void part_after_part_as(
-    Kind kind, Care care, bint ahead, bint planes, Py_ssize_t parts, Py_ssize_t high, Py_ssize_t wide,
+    Kind kind, Care care, bint planes, Py_ssize_t parts, Py_ssize_t high, Py_ssize_t wide,
     const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y
 ) noexcept nogil:
     """As `sorted_as`, but memory is read as it lies, which CPUs foresee best.
@@ -471,9 +473,6 @@ cdef inline void part_after_part_as(
     cdef real[MOST_HELD + 16] held
     cdef const real *row
     cdef real *to
-    cdef Ahead further
-    if ahead:
-        further = ahead_of(x, parts if planes else 1, 2, n, run)
     while top < run.rows:
         for part in range(parts):
             for r in range(min(block, run.rows - top)):
@@ -485,8 +484,6 @@ cdef inline void part_after_part_as(
                     at = min(i, n - LANES)
                     best = load(held + r * length + i) if part else splat(blank(kind))
                     sums = splat(0)
-                    if ahead:
-                        fetch_further((further.share + parts - 1) // parts, &further)
                     for h in range(high):
                         take_twos(kind, care, wide, row + h * b.pitch[1] + 2 * at, b, 0, &best,
                                   &kept, &sums)
@@ -516,8 +513,9 @@ cdef inline Py_ssize_t to_line(const real *x, Py_ssize_t hop) noexcept nogil:
 
 
 cdef inline void sorted_as(
-    Kind kind, Care care, bint ahead, bint past, int hop, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
-    const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y, bits *places
+    Kind kind, Care care, bint ahead, bint past, int hop, Py_ssize_t deep, Py_ssize_t high,
+    Py_ssize_t wide, const real *x, const Box *b, Py_ssize_t n, const Run *run, real *y,
+    bits *places
 ) noexcept nogil:
     """As `apart`, of windows two elements apart, or side by side and 3 or 4 elements wide.
 
@@ -732,18 +730,22 @@ cdef inline bint apart_ahead_as(
 
     Not with vectors of 64 bytes.
     """
-    if not b.past or LANES * <Py_ssize_t>sizeof(real) > 32 or n < LANES or care == EXACT:
+    if not b.large or LANES * <Py_ssize_t>sizeof(real) > 32 or n < LANES or care == EXACT:
         return False
     if b.count[0] == b.count[1] == 1 and hop == b.count[2] == 4:
         sorted_as(kind, care, True, past, 4, 1, 1, 4, x, b, n, run, y, places)
     elif b.count[0] == b.count[1] == 1 and hop == b.count[2] == 2:
         sorted_as(kind, care, True, past, 2, 1, 1, 2, x, b, n, run, y, places)
-    elif kind == ARGMAX or hop != 2 or b.count[1] != 2 or b.count[2] != 2:
+    elif kind == ARGMAX or hop != 2 or b.count[1] != b.count[2]:
+        return False
+    elif b.count[0] == 1 and b.count[1] == 3:
+        sorted_as(kind, care, True, past, 2, 1, 3, 3, x, b, n, run, y, places)
+    elif b.count[1] != 2:
         return False
     elif b.count[0] == 1 and past:
         sorted_as(kind, care, True, past, 2, 1, 2, 2, x, b, n, run, y, places)
-    elif b.count[0] == 2 and run.rows * ((n + LANES - 1) // LANES * LANES) <= MOST_HELD:
-        part_after_part_as(kind, care, True, True, 2, 2, 2, x, b, n, run, y)
+    elif b.count[0] == 2 and 2 * run.rows * run.x_step <= NEXT:
+        sorted_as(kind, care, True, past, 2, 2, 2, 2, x, b, n, run, y, places)
     else:
         return False
     return True
@@ -778,17 +780,17 @@ cdef inline void apart_as(
         LEAST_HELD * LANES < n <= MOST_HELD
     ):
         if b.count[1] == 2 and b.count[2] == 2:
-            part_after_part_as(kind, care, False, False, 2, 1, 2, x, b, n, run, y)
+            part_after_part_as(kind, care, False, 2, 1, 2, x, b, n, run, y)
         elif b.count[1] == 3 and b.count[2] == 3:
-            part_after_part_as(kind, care, False, False, 3, 1, 3, x, b, n, run, y)
+            part_after_part_as(kind, care, False, 3, 1, 3, x, b, n, run, y)
         else:
-            part_after_part_as(kind, care, False, False, b.count[1], 1, b.count[2], x, b, n, run, y)
+            part_after_part_as(kind, care, False, b.count[1], 1, b.count[2], x, b, n, run, y)
     elif kind != ARGMAX and b.count[0] > 1 and not past and LANES <= n <= MOST_HELD - LANES:
         if b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
-            part_after_part_as(kind, care, False, True, 2, 2, 2, x, b, n, run, y)
+            part_after_part_as(kind, care, True, 2, 2, 2, x, b, n, run, y)
         else:
-            part_after_part_as(kind, care, False, True, b.count[0], b.count[1], b.count[2], x, b, n, run,
-                               y)
+            part_after_part_as(kind, care, True, b.count[0], b.count[1], b.count[2], x, b,
+                               n, run, y)
     elif b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
         sorted_as(kind, care, False, past, 2, 1, 2, 2, x, b, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
@@ -798,7 +800,8 @@ cdef inline void apart_as(
     elif b.count[2] == 2:
         sorted_as(kind, care, False, past, 2, b.count[0], b.count[1], 2, x, b, n, run, y, places)
     else:
-        sorted_as(kind, care, False, past, 2, b.count[0], b.count[1], b.count[2], x, b, n, run, y, places)
+        sorted_as(kind, care, False, past, 2, b.count[0], b.count[1], b.count[2], x, b, n, run, y,
+                  places)
 
 
 # Functions of their own, since loops of a large one have too few registers.

@@ -378,6 +378,9 @@ cdef bint roll_plane(
         # The first row of the windows that a cell is under has it as their last.
         b.place = (taps[TAPS] - 1) * b.hop[1] + window.place
         b.hop[1] = -b.hop[1]
+    if program[LARGE]:
+        b.soon = <const char *>(x + min(bottom, taps[SIZE]) * width)
+        b.soon_too = <const char *>(target.y + at + rows * out)
     inside = not program[ADJOINT] and top >= 0 and bottom <= taps[SIZE] and (
         space.low[2] == 0 and space.high[2] == width
         and (kind < ROUTE_BYTES or space.which.pitch[2] == width)
@@ -730,7 +733,7 @@ cdef bint reduce_plane(
                     run.rows = rows_alike(along, run.rows)
                     run.x_step = (along[run.rows > 1].start - along.start) * rows.height
                 b.divisor = b.factor = 0
-                b.past = program[PAST] and not program[ADJOINT] and not exact
+                b.large = program[LARGE] and not program[ADJOINT] and not exact
                 row = rows.x + i
                 if program[MEAN] and space.n_segments == 1 and space.alike[0] >= out:
                     # Rows with one divisor are divided before they are written.
@@ -742,7 +745,7 @@ cdef bint reduce_plane(
                         divide_box(&b, space.counts[0][d - tile.low[0]] * down_counts[0]
                                    * space.counts[2][0])
                 if kind == SUM and b.divisor == 0:
-                    b.past = False  # `finish` reads it again
+                    b.large = False  # `finish` reads it again
                 sweep(kind, exact, program, row, rows.pitch, &b, tile.channels, out, space,
                       to, to_pitch, places, &run)
             if program[PAST] and to == made:

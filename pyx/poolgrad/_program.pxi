@@ -46,7 +46,7 @@ cdef enum:
     MEAN            # whether results are divided by their windows' divisors
     ADJOINT         # whether the source is, instead
     LONE            # ADJOINT: whether windows share no cell
-    PAST            # whether results are written past the caches, where they may be
+    PAST            # ADJOINT: whether results are written past the caches
     SCATTER         # gradient of a maximum: whether windows look for cells, else cells for windows
     SLAB            # the same: windows, times channels, whose argmax is found at a time
     SLAB_DEPTH
@@ -60,6 +60,7 @@ cdef enum:
     CELLS_IN        # then, cells of a plane of the source, and of the result
     CELLS_OUT
     BY_ROWS         # if this is done row by row, where the program of one plane is; or 0
+    LARGE           # whether source and result are too large for the caches
     ROWS            # the most windows, or cells, that a tile needs of an axis
     AXES            # from here on, for each axis: the fields below
 
@@ -118,7 +119,9 @@ cdef struct Box:
     Py_ssize_t tail_place
     real divisor            # SUM: what results are divided by; or 0
     real factor             # its inverse, if that is exact, since to multiply takes less; or 0
-    bint past               # whether what is written goes past the caches where it may
+    bint large              # whether the arrays are: results go past the caches, where they may
+    const char *soon        # what is read next, fetched row by row meanwhile; or NULL
+    const char *soon_too    # and what is written next
 
 cdef struct Run:
     # Neighbouring rows of results, made alike.

@@ -315,8 +315,9 @@ cdef void scan(
 
 
 cdef inline void roll_strip(
-    Kind kind, bint by_rows, int vectors, int high, Py_ssize_t wide, const real *x,
-    const void *which, const Box *b, Py_ssize_t rows, real *y, Py_ssize_t y_step, bits *places
+    Kind kind, bint by_rows, int vectors, int high, Py_ssize_t wide, Py_ssize_t strip,
+    const real *x, const void *which, const Box *b, Py_ssize_t rows, real *y, Py_ssize_t y_step,
+    bits *places
 ) noexcept nogil:
     """As `roll`, for so many vectors of a row; the counts are the box's, to be constants."""
     cdef vec[5][2] best
@@ -328,11 +329,20 @@ cdef inline void roll_strip(
     cdef Py_ssize_t down = b.pitch[1], across = b.pitch[2], first = b.place
     cdef Py_ssize_t hop_down = b.hop[1], hop_across = b.hop[2]
     cdef real divisor = b.divisor, factor = b.factor
+    cdef const char *soon = b.soon
+    cdef const char *soon_too = b.soon_too
     cdef int u, t
+    if soon != NULL:
+        # A line of each with each row: as many as there are in a strip of two vectors.
+        soon += strip * rows * 64
+        soon_too += strip * rows * 64
     for t in range(high):
         for u in range(vectors):
             best[t][u], kept[t][u] = none, splat_bits(0)
     for row in range(rows + high - 1):
+        if soon != NULL:
+            poolgrad_prefetch(soon + 64 * row)
+            poolgrad_prefetch(soon_too + 64 * row)
         for u in range(vectors):
             i = row * down + u * LANES
             if by_rows:
@@ -380,14 +390,14 @@ cdef inline void roll_as(
 ) noexcept nogil:
     cdef Py_ssize_t i = 0
     while i + 2 * LANES <= n and kind != ARGMAX and kind < ROUTE_BYTES:
-        roll_strip(kind, by_rows, 2, high, wide, x + i, further(kind, which, i), b, rows, y + i,
-                   y_step, places + i)
+        roll_strip(kind, by_rows, 2, high, wide, i // (2 * LANES), x + i, further(kind, which, i),
+                   b, rows, y + i, y_step, places + i)
         i += 2 * LANES
     while i < n:
         # The last vector may overlap the one before.
         i = min(i, n - LANES)
-        roll_strip(kind, by_rows, 1, high, wide, x + i, further(kind, which, i), b, rows, y + i,
-                   y_step, places + i)
+        roll_strip(kind, by_rows, 1, high, wide, i // (2 * LANES), x + i, further(kind, which, i),
+                   b, rows, y + i, y_step, places + i)
         i += LANES
 
 
@@ -521,7 +531,7 @@ cdef bint make_column(
     cdef Box one = b[0]
     if run.rows < LEAST_COLUMN or not 0 < taps <= MOST_TAPS:
         return False
-    one.past = False
+    one.large = False
     one.count[2], one.hop[2], one.place = window.count, window.hop, b.place + window.place
     one.pitch[2] = COLUMN
     one.pitch[1] = one.count[2] * one.pitch[2]
@@ -643,7 +653,7 @@ cdef void sweep(
             )
             if program[LADDER] or not side_by_side:
                 b.divisor = b.factor = 0  # `finish` does it, of what is wanted
-                b.past = False
+                b.large = False
             space.divided = b.divisor != 0
             if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
                 if side_by_side and window.step == 1 and channels >= LANES and kind < SUM:

@@ -89,13 +89,13 @@ MOST_RUN: Final = 4096
 PIECE: Final = 4096
 LEAST_LONE: Final = 32
 
-#: Bytes of gradients from which those of an average are written past the caches, which they would
-#: not stay in, unless long copies do as well; by several threads, from twice as many on, since what
-#: goes past is no faster then.
-PAST_BYTES: Final = 16 * 1024 * 1024
+#: Bytes of source and result that do not stay in the caches. From there on, results may go past
+#: them, and what is read next is fetched meanwhile. Gradients of an average go past them unless
+#: long copies do as well; by several threads, from twice as many on, since they are no faster then.
+LARGE_BYTES: Final = 16 * 1024 * 1024
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
-HEADER: Final = 31
+HEADER: Final = 32
 PLANES: Final = 0
 GROUP: Final = 2
 PAST: Final = 16
@@ -412,18 +412,15 @@ def program(
     stage, work, line, slab, table = (0, 0, 0, 0, 0) if whole else workspace()
     cells_in, cells_out = (prod(s.size for s in sides), prod(s.windows for s in sides))
     moved = planes * max(1, channels) * (cells_in + cells_out) * itemsize
-    past = moved >= PAST_BYTES and not together
-    if task == "adjoint":
-        past = past and (lone or channels >= NARROW)
-    else:
-        past = past and forward and not (whole or separable or ladder or roll)
+    vast = moved >= LARGE_BYTES and not together
+    past = vast and task == "adjoint" and (lone or channels >= NARROW)
     # Else what is read by rows would be taken for planes together.
     assert singly is None or (slide and ladder and padded and uncut)
     code = [
         planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
         divisors is not None and not backward, task == "adjoint", lone, past, scatter,
         slab, *band, stage, work, line,
-        whole, together, cells_in, cells_out, 0, table,
+        whole, together, cells_in, cells_out, 0, vast, table,
     ]  # fmt: skip
     carried = task == "argmax"
     shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0
@@ -442,7 +439,7 @@ def program(
         _cuts(whole, roll, scatter, slide, channels, sides),
         spaces + shared,
         together,
-        past and moved < 2 * PAST_BYTES,
+        past and moved < 2 * LARGE_BYTES,
         singly,
     )
 

@@ -3,7 +3,8 @@
 With httptools, Uvicorn bounds neither how large a request's headers may be nor how long they may
 take, and loses the body of a request that offers to switch protocols (Kludex/uvicorn#2722). It
 bounds the number of connections only by an answer that is no problem document, and keeps one that
-it has closed for as long as its client takes no bytes.
+it has closed for as long as its client takes no bytes. Of requests that come without waiting for
+replies, it reads on with each reply, however many are still to be answered.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from functools import lru_cache
 from typing import Any, Final
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -47,6 +49,18 @@ def _line(name: bytes, value: bytes) -> bytes:
     if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
         raise RuntimeError(f"no header: {name!r}: {value!r}")
     return b"%b: %b\r\n" % (name, value)
+
+
+class _Flow(FlowControl):
+    """Reads no more from a connection until all requests that have come are begun."""
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline:
+            super().resume_reading()
 
 
 class Protocol(HttpToolsProtocol):
@@ -83,6 +97,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection, unless there are too many."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         if len(self.connections) > self.settings.max_connections:
             logger.warning("a connection was closed: there are too many (max_connections)")
             transport.abort()

@@ -32,16 +32,15 @@ OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 
 def modules(package):
-    """Return the names of a package and its modules, but for `__main__` and the kernels.
+    """Return the names of a package and its modules, but for `__main__` and what has many builds.
 
-    Not every CPU can import all builds of the kernels, and they have no examples.
+    Not every CPU can import all of these, and they have no examples.
     """
     names = [m.name for m in pkgutil.iter_modules(package.__path__)]
-    builds = tuple(f"_{dtype.name}_" for dtype in dispatch.kernels)
-    skipped = ("__main__", "_cyutility", *builds)
+    skipped = ("__main__", "_cyutility", *(f"_{build.name}" for build in dispatch.BUILDS))
     return [
         package.__name__,
-        *(f"{package.__name__}.{name}" for name in names if not name.startswith(skipped)),
+        *(f"{package.__name__}.{name}" for name in names if not name.endswith(skipped)),
     ]
 
 

@@ -363,7 +363,7 @@ def test_what_goes_past_the_caches_is_the_same(monkeypatch, case, dtype, num_thr
     plan = pg.plan(op, shape, dtype, **options)
     dy = fill("normal", plan.output_shape, dtype, 0)
     dx = plan.backward(dy, num_threads=1)
-    monkeypatch.setattr("poolgrad.program.PAST_BYTES", 0)
+    monkeypatch.setattr("poolgrad.program.LARGE_BYTES", 0)
     monkeypatch.setattr(importlib.import_module("poolgrad.plan"), "STEPS_A_THREAD", 1)
     past = dataclasses.replace(plan)  # one with a program of its own
     assert_same_bits(past.backward(dy, num_threads=num_threads), dx)
@@ -384,7 +384,7 @@ def test_several_threads_keep_twice_as_much_in_the_caches(monkeypatch):
     dx = plan.backward(dy, num_threads=1)
     monkeypatch.setattr(importlib.import_module("poolgrad.plan"), "STEPS_A_THREAD", 1)
     for least, kept in (((dx.nbytes + dy.nbytes) * 3 // 4, True), (dx.nbytes // 4, False)):
-        monkeypatch.setattr("poolgrad.program.PAST_BYTES", least)
+        monkeypatch.setattr("poolgrad.program.LARGE_BYTES", least)
         past = dataclasses.replace(plan)
         program = past._program("adjoint")
         assert program.code[PAST_AT] == 1

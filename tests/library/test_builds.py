@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ import builds
 import poolgrad as pg
 from compare import assert_same_bits
 from poolgrad import dispatch
+from strategies import fill
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNABLE = dispatch.runnable()
@@ -109,6 +112,85 @@ def test_builds_agree_on_rows_of_about_a_vector(build, dtype, rows, kernel_size,
             values=values,
         )
         check(case, build, 2)
+
+
+def large(case, build, threads):
+    """Check a case as if the caches had no room for it: bits do not depend on that."""
+    plan = importlib.import_module("poolgrad.plan")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "kernels", dispatch.load(build))
+        expected = builds.results(case)
+        patch.setattr("poolgrad.program.LARGE_BYTES", 0)
+        for what, got in builds.results(case, threads).items():
+            assert_same_bits(got, expected[what])
+
+
+@pytest.mark.parametrize("build", RUNNABLE, ids=NAMES)
+@given(case=cases(), threads=st.integers(1, 3))
+def test_large_arrays_give_the_same_bits(build, case, threads):
+    large(case, build, threads)
+
+
+@pytest.mark.parametrize("build", RUNNABLE, ids=NAMES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("values", ["ties", "rare"])
+@pytest.mark.parametrize(
+    ("cells", "channels", "kernel_size", "stride", "padding"),
+    [
+        ((6, 64), 1, (2, 2), (2, 2), (0, 0)),
+        ((6, 70), 1, (2, 2), (2, 2), (0, 0)),
+        ((7, 65), 1, (3, 3), (2, 2), (0, 0)),
+        ((4, 6, 56), 1, (2, 2, 2), (2, 2, 2), (0, 0, 0)),
+        ((4, 6, 300), 1, (2, 2, 2), (2, 2, 2), (0, 0, 0)),
+        ((256,), 1, (4,), (4,), (0,)),
+        ((403,), 1, (4,), (4,), (0,)),
+        ((512,), 1, (2,), (2,), (0,)),
+        ((8, 64), 1, (4, 4), (4, 4), (0, 0)),
+        ((9, 40), 1, (3, 3), (1, 1), (1, 1)),
+        ((9, 8), 16, (2, 2), (2, 2), (0, 0)),
+        ((9, 8), 64, (3, 3), (2, 2), (1, 1)),
+    ],
+)
+def test_large_arrays_give_the_same_bits_on_each_path(
+    build, dtype, values, cells, channels, kernel_size, stride, padding
+):
+    case = builds.Case(
+        cells=cells,
+        channels=channels,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=(1,) * len(cells),
+        output_size=(2,) * len(cells),
+        dtype=dtype,
+        values=values,
+        batch=3,
+    )
+    large(case, build, 2)
+
+
+@pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
+@pytest.mark.parametrize("kind", ["pairs", "fours", "volumes", "cells"])
+def test_large_results_may_begin_anywhere_in_a_line_of_the_cache(monkeypatch, op, kind):
+    shape, size = {
+        "pairs": ((2, 6, 64, 1), 2),
+        "fours": ((3, 256, 1), 4),
+        "volumes": ((2, 4, 6, 64, 1), 2),
+        "cells": ((2, 4, 6, 32), 2),
+    }[kind]
+    x = fill("ties" if op == "max_pool" else "normal", shape, "float32", 0)
+    plan = pg.plan(op, shape, "float32", kernel_size=size)
+    y = plan.forward(x, num_threads=1)
+    monkeypatch.setattr("poolgrad.program.LARGE_BYTES", 0)
+    past = replace(plan)
+    for offset in range(17):
+        memory = np.full(y.size + 40, 7, "float32")
+        out = memory[offset : offset + y.size].reshape(y.shape)
+        past.forward(x, out=out, num_threads=1)
+        assert_same_bits(out, y)
+        assert (memory[:offset] == 7).all()
+        assert (memory[offset + y.size :] == 7).all()
+    assert past._program("forward").header != plan._program("forward").header
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """Requests that are answered at once, without ASGI: nobody can tell, but for the time."""
 
 import contextlib
+import gc
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,6 +15,7 @@ import pytest
 import poolgrad
 from poolgrad_service import answers
 from poolgrad_service.answers import SMALL
+from poolgrad_service.protocol import Protocol
 
 JSON = {"Content-Type": "application/json"}
 PATH = "/v1/max_pool/forward"
@@ -246,10 +249,43 @@ def test_the_log_tells_of_them(serve) -> None:
 def test_a_client_that_takes_nothing_is_not_answered_without_end(client_of) -> None:
     client = client_of()
     address = client.base_url.host, client.base_url.port
-    sent, most = 0, 2**27
+    # More than the system's own buffers have room for, with a reply for each request.
+    sent, most = 0, 2**26
     waiting = socket.create_connection(address, timeout=0.5)
     with contextlib.suppress(TimeoutError), waiting:
         while sent < most:
             sent += waiting.send(request())
     assert sent < most
     assert client.post(PATH, content=BODY, headers=JSON).status_code == 200
+
+
+def test_only_requests_that_came_together_wait_for_their_turn(client_of) -> None:
+    client = client_of()
+    address = client.base_url.host, client.base_url.port
+    sent, waited = 0, 0
+    waiting = socket.create_connection(address, timeout=0.5)
+    with contextlib.suppress(TimeoutError), waiting:
+        while sent < 2**24:
+            sent += waiting.send(request() * 100)
+            found = (it for it in gc.get_objects() if isinstance(it, Protocol))
+            waited = max(waited, 0, *(len(protocol.pipeline) for protocol in found))
+    assert 0 < waited <= 2**18 // len(request()) + 1  # what the event loop reads at once
+
+
+@pytest.mark.parametrize("body", [BODY, BODY[:-1] + b" " * 2000 + b"}"], ids=["short", "longer"])
+def test_requests_that_wait_for_no_reply_are_all_answered_in_order(client_of, body) -> None:
+    client = client_of()
+    address = client.base_url.host, client.base_url.port
+    n = 2000
+    with socket.create_connection(address, timeout=20) as connection:
+        sender = threading.Thread(target=connection.sendall, args=(request(body) * n,))
+        sender.start()
+        stream = connection.makefile("rb")
+        for _ in range(n):
+            assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+            length = 0
+            while (line := stream.readline()) != b"\r\n":
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            assert stream.read(length) == REPLY
+        sender.join()
