@@ -726,11 +726,8 @@ cdef inline bint apart_ahead_as(
     Kind kind, Care care, bint past, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
     const Run *run, real *y, bits *places
 ) noexcept nogil:
-    """As `apart_as`, of windows that take less time than to read memory; False if these do not.
-
-    Not with vectors of 64 bytes.
-    """
-    if not b.large or LANES * <Py_ssize_t>sizeof(real) > 32 or n < LANES or care == EXACT:
+    """As `apart_as`, of windows that take less time than to read memory; False if these do not."""
+    if not b.large or n < LANES or care == EXACT:
         return False
     if b.count[0] == b.count[1] == 1 and hop == b.count[2] == 4:
         sorted_as(kind, care, True, past, 4, 1, 1, 4, x, b, n, run, y, places)

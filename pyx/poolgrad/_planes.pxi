@@ -733,7 +733,10 @@ cdef bint reduce_plane(
                     run.rows = rows_alike(along, run.rows)
                     run.x_step = (along[run.rows > 1].start - along.start) * rows.height
                 b.divisor = b.factor = 0
-                b.large = program[LARGE] and not program[ADJOINT] and not exact
+                # With vectors of 64 bytes, rows that are read in their order do as well.
+                b.large = program[LARGE] and not program[ADJOINT] and not exact and (
+                    LANES * <Py_ssize_t>sizeof(real) <= 32
+                )
                 row = rows.x + i
                 if program[MEAN] and space.n_segments == 1 and space.alike[0] >= out:
                     # Rows with one divisor are divided before they are written.
