@@ -407,10 +407,10 @@ cdef inline Ahead ahead_of(
 
 
 cdef inline void fetch_further(Py_ssize_t lines, Ahead *ahead) noexcept nogil:
-    """Prefetch so many lines, on average: one at each place, or none."""
+    """Prefetch so many lines, on average: one at each place, or none, or several."""
     cdef Py_ssize_t k
     ahead.due += lines
-    if ahead.due >= PLACES:
+    while ahead.due >= PLACES:
         ahead.due -= PLACES
         for k in range(PLACES):
             poolgrad_prefetch(ahead.at + ahead.gap * k)

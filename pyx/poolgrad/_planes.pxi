@@ -378,7 +378,7 @@ cdef bint roll_plane(
         # The first row of the windows that a cell is under has it as their last.
         b.place = (taps[TAPS] - 1) * b.hop[1] + window.place
         b.hop[1] = -b.hop[1]
-    if program[LARGE]:
+    if program[LARGE] and target.kept:
         b.soon = <const char *>(x + min(bottom, taps[SIZE]) * width)
         b.soon_too = <const char *>(target.y + at + rows * out)
     inside = not program[ADJOINT] and top >= 0 and bottom <= taps[SIZE] and (
@@ -734,8 +734,8 @@ cdef bint reduce_plane(
                     run.x_step = (along[run.rows > 1].start - along.start) * rows.height
                 b.divisor = b.factor = 0
                 # With vectors of 64 bytes, rows that are read in their order do as well.
-                b.large = program[LARGE] and not program[ADJOINT] and not exact and (
-                    LANES * <Py_ssize_t>sizeof(real) <= 32
+                b.large = program[LARGE] and target.kept and not program[ADJOINT] and (
+                    not exact and LANES * <Py_ssize_t>sizeof(real) <= 32
                 )
                 row = rows.x + i
                 if program[MEAN] and space.n_segments == 1 and space.alike[0] >= out:

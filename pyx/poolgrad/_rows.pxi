@@ -333,7 +333,7 @@ cdef inline void roll_strip(
     cdef const char *soon_too = b.soon_too
     cdef int u, t
     if soon != NULL:
-        # A line of each with each row: as many as there are in a strip of two vectors.
+        # A line of each with each row: that is as much as two vectors of 32 bytes.
         soon += strip * rows * 64
         soon_too += strip * rows * 64
     for t in range(high):

@@ -374,7 +374,7 @@ def test_what_goes_past_the_caches_is_the_same(monkeypatch, case, dtype, num_thr
         assert_same_bits(out[offset : offset + dx.size].reshape(shape), dx)
         assert (out[:offset] == 7).all()
         assert (out[offset + dx.size :] == 7).all()
-    assert past._program("adjoint").header != plan._program("adjoint").header
+    assert past._program("adjoint").header[PAST_AT] > plan._program("adjoint").header[PAST_AT]
 
 
 def test_several_threads_keep_twice_as_much_in_the_caches(monkeypatch):
