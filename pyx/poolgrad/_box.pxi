@@ -137,9 +137,10 @@ cdef inline void box_chunk(
                 if b.tail_carried != NULL:
                     place_of = add_bits(place_of, load_bits(b.tail_carried + at + u * LANES))
             fold(kind, care, load(b.tail + at + u * LANES), place_of, &best[u], &kept[u])
-    for u in range(vectors):
-        if kind == SUM:
+    if kind == SUM and b.divisor != 0:  # asked once, not for each vector
+        for u in range(vectors):
             best[u] = divided(best[u], b.divisor, b.factor)
+    for u in range(vectors):
         put(y + at + u * LANES, best[u], past)
         if kind == ARGMAX:
             store_bits(places + at + u * LANES, kept[u])

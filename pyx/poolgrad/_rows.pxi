@@ -371,7 +371,7 @@ cdef inline void roll_strip(
                 i += across
         for u in range(vectors):
             if row >= high - 1:
-                if kind == SUM:
+                if kind == SUM and divisor != 0:
                     best[0][u] = divided(best[0][u], divisor, factor)
                 store(y + u * LANES, best[0][u])
                 if kind == ARGMAX:
