@@ -34,13 +34,16 @@ def cases(draw):
     )
 
 
-def check(case, build, threads):
+def check(case, build, threads, reference=RUNNABLE[-1], large=False):
+    """Hold a build to a reference; if `large`, as if the caches had no room for any array."""
     # By its name, for `poolgrad.plan` is the function.
     plan = importlib.import_module("poolgrad.plan")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "kernels", dispatch.load(RUNNABLE[-1]))
+        patch.setattr(plan, "kernels", dispatch.load(reference))
         expected = builds.results(case)
         patch.setattr(plan, "kernels", dispatch.load(build))
+        if large:
+            patch.setattr("poolgrad.program.LARGE_BYTES", 0)
         for what, got in builds.results(case, threads).items():
             assert_same_bits(got, expected[what])
 
@@ -114,21 +117,10 @@ def test_builds_agree_on_rows_of_about_a_vector(build, dtype, rows, kernel_size,
         check(case, build, 2)
 
 
-def large(case, build, threads):
-    """Check a case as if the caches had no room for it: bits do not depend on that."""
-    plan = importlib.import_module("poolgrad.plan")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "kernels", dispatch.load(build))
-        expected = builds.results(case)
-        patch.setattr("poolgrad.program.LARGE_BYTES", 0)
-        for what, got in builds.results(case, threads).items():
-            assert_same_bits(got, expected[what])
-
-
 @pytest.mark.parametrize("build", RUNNABLE, ids=NAMES)
 @given(case=cases(), threads=st.integers(1, 3))
 def test_large_arrays_give_the_same_bits(build, case, threads):
-    large(case, build, threads)
+    check(case, build, threads, build, large=True)
 
 
 @pytest.mark.parametrize("build", RUNNABLE, ids=NAMES)
@@ -166,7 +158,7 @@ def test_large_arrays_give_the_same_bits_on_each_path(
         values=values,
         batch=3,
     )
-    large(case, build, 2)
+    check(case, build, 2, build, large=True)
 
 
 @pytest.mark.parametrize("build", RUNNABLE, ids=NAMES)
