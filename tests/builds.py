@@ -87,15 +87,32 @@ def draw_case(integer, choice):
     )
 
 
+# What is seldom drawn: large windows of one channel, a cell apart, in rows of 16 and more.
+SELDOM = [
+    Case(
+        cells=(30, width),
+        channels=3,
+        kernel_size=(9, 7),
+        stride=(1, 1),
+        padding=(4, 3),
+        dilation=(1, 1),
+        output_size=(7, 9),
+        layout="channels_first",
+        values=values,
+    )
+    for width, values in ((17, "normal"), (40, "ties"), (79, "rare"))
+]
+
+
 def drawn(many):
     """Return so many cases, always the same."""
     rng = np.random.default_rng(3)
-    return [
+    return SELDOM + [
         draw_case(
             lambda low, high: int(rng.integers(low, high + 1)),
             lambda values: values[rng.integers(len(values))],
         )
-        for _ in range(many)
+        for _ in range(many - len(SELDOM))
     ]
 
 

@@ -65,8 +65,15 @@ cdef inline void put(real *y, vec v, bint past) noexcept nogil:
         store(y, v)
 
 
+cdef enum:
+    # How results are stored.
+    AS_IT_IS = 0
+    GOES_PAST = 1  # past the caches
+    DIVIDED = 2    # once they are divided
+
+
 cdef inline void box_chunk(
-    Kind kind, Care care, int vectors, bint past, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
+    Kind kind, Care care, int vectors, int way, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide,
     const real *x, Py_ssize_t at, const Box *b, real *y, bits *places, vec *looked
 ) noexcept nogil:
     """As `box`, for so many vectors, whose results stay in registers until they are stored.
@@ -123,6 +130,8 @@ cdef inline void box_chunk(
                              add_bits(place_of, load_bits(carried + i)), &best[u], &kept[u])
                     else:
                         fold(kind, care, v, place_of, &best[u], &kept[u])
+                    if care == WATCH and kind == MAX:
+                        poolgrad_by_now(&sums[u])
                 if kind < ROUTE_BYTES:
                     poolgrad_in_turn()
                 cell += across
@@ -137,11 +146,14 @@ cdef inline void box_chunk(
                 if b.tail_carried != NULL:
                     place_of = add_bits(place_of, load_bits(b.tail_carried + at + u * LANES))
             fold(kind, care, load(b.tail + at + u * LANES), place_of, &best[u], &kept[u])
-    if kind == SUM and b.divisor != 0:  # asked once, not for each vector
+    if kind == SUM and way & DIVIDED:  # asked once, not for each vector
         for u in range(vectors):
             best[u] = divided(best[u], b.divisor, b.factor)
     for u in range(vectors):
-        put(y + at + u * LANES, best[u], past)
+        if way == AS_IT_IS:  # as most are; so that it takes one test for all of them
+            store(y + at + u * LANES, best[u])
+        else:
+            put(y + at + u * LANES, best[u], way & GOES_PAST)
         if kind == ARGMAX:
             store_bits(places + at + u * LANES, kept[u])
         if care == WATCH:
@@ -241,17 +253,21 @@ cdef inline void box_vectors(
 ) noexcept nogil:
     cdef Py_ssize_t i = 0
     cdef vec looked = splat(0)
-    cdef bint past = kind < ROUTE_BYTES and goes_past(b, y, n, 0)
+    cdef int way = AS_IT_IS
+    if kind < ROUTE_BYTES and goes_past(b, y, n, 0):
+        way |= GOES_PAST
+    if kind == SUM and b.divisor != 0:
+        way |= DIVIDED
     while i + 4 * LANES <= n:
-        box_chunk(kind, care, 4, past, deep, high, wide, x, i, b, y, places, &looked)
+        box_chunk(kind, care, 4, way, deep, high, wide, x, i, b, y, places, &looked)
         i += 4 * LANES
     if i + 2 * LANES <= n:
-        box_chunk(kind, care, 2, past, deep, high, wide, x, i, b, y, places, &looked)
+        box_chunk(kind, care, 2, way, deep, high, wide, x, i, b, y, places, &looked)
         i += 2 * LANES
     while i < n:
         # The last vector may overlap the one before, and make some elements twice.
         i = min(i, n - LANES)
-        box_chunk(kind, care, 1, past, deep, high, wide, x, i, b, y, places, &looked)
+        box_chunk(kind, care, 1, way, deep, high, wide, x, i, b, y, places, &looked)
         i += LANES
     if care == WATCH:
         store(b.seen, load(b.seen) + looked)

@@ -18,7 +18,8 @@ c) Small windows are boxes as they are. Larger ones, which share most of their t
    along the width first, to rows that the workspace keeps, then along height and depth. Much
    larger ones are put together from windows of 4, 16, ... taps along the width (`ladder`), or, of
    cells that are vectors, from the tails and heads of blocks (`scan`), and from those of rows along
-   the height (`slide`), at about the same cost whatever their size. Rows of one channel are read
+   the height (`slide`), at about the same cost whatever their size; of one channel, a maximum's
+   rows are such cells (`scan_plane`). Rows of one channel are read
    once for all the small windows a cell apart that they are in (`roll`). An average of a whole
    plane has a loop of its own (`reduce_whole`), and so has the gradient of one whose windows share
    no cell (`share_tile`).

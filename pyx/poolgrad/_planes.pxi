@@ -434,6 +434,48 @@ cdef bint roll_plane(
     return True
 
 
+cdef bint scan_plane(
+    const Py_ssize_t *program,
+    const real *x,           # IN
+    Tile *tile,              # in one plane along the depth
+    Target *target,          # OUT
+    Py_ssize_t plane,
+    Space *space,
+) noexcept nogil:
+    """Make the maxima of large windows of one channel, a cell apart; False if they must be exact.
+
+    Rows are laid into a frame of padding, so many at a time as stay near, and reduced along the
+    width as one long row; then, all of the tile, along the height.
+    """
+    cdef const Py_ssize_t *field = program + AXES + AXIS_FIELDS
+    cdef const Py_ssize_t *taps = program + field[TAPS_AT]
+    cdef const Segment *segment = space.segments
+    cdef Py_ssize_t width = (program + field[AXIS_FIELDS + TAPS_AT])[SIZE], rows, d = tile.low[0]
+    cdef Py_ssize_t row = first_tap(taps, tile.low[1]), at
+    cdef Py_ssize_t bottom = first_tap(taps, tile.high[1] - 1) + taps[TAPS]
+    cdef Py_ssize_t columns = space.high[2] - space.low[2], most = program[STAGE] // columns
+    cdef real *made = space.work
+    x += (plane * (program + program[AXES + TAPS_AT])[SIZE] + d) * taps[SIZE] * width
+    while row < bottom:
+        if space.low[1] <= row < space.high[1]:
+            rows = min(most, space.high[1] - row)
+            if not frame_rows(MAX, program, x, <const unsigned char *>NULL, row, row + rows, space):
+                return False
+            # As one long row: windows that reach from one row into the next are not used.
+            ladder(MAX, space.stage, 1, segment.window.count, segment.radix,
+                   rows * columns - segment.window.count + 1, space.lines, NULL, space.line, made,
+                   NULL)
+        else:
+            rows = (min(space.low[1], bottom) if row < space.low[1] else bottom) - row
+            fill(MAX, rows * columns, made, NULL)
+        row += rows
+        made += rows * columns
+    at = (plane - tile.plane) * target.plane
+    scan(MAX, space.work, columns, tile.high[2] - tile.low[2], taps[TAPS],
+         tile.high[1] - tile.low[1], space.lines, NULL, target.y + at, target.height, NULL)
+    return True
+
+
 # ------------------------------------------------------------- averages that share no cell, back
 
 
@@ -614,7 +656,8 @@ cdef bint reduce_plane(
         out == (program + field[2 * AXIS_FIELDS + TAPS_AT])[WINDOWS]
     ):
         return roll_plane(kind, program, x, tile, target, plane, space, argmax)
-    space.framed = False
+    if kind == MAX and program[SCAN] and not exact:
+        return scan_plane(program, x, tile, target, plane, space)
     if program[SLIDE] and not exact:
         for d in range(tile.low[0], tile.high[0]):
             if not slide(kind, program, x, tile, target, plane, d, space, argmax):
@@ -803,6 +846,7 @@ cdef void set_up(
                        space.counts[axis] + max(0, -space.low[axis]),
                        space.alike + max(0, -space.low[axis]) if axis == 2 else NULL)
     space.done_exact = exact
+    space.framed = False
     # Windows count from the first cell that is used, or from the row's, not copied.
     high = tile.high[2] - tile.low[2]
     for w in range(min(high, taps[PERIOD]) if short else high):

@@ -61,6 +61,7 @@ cdef enum:
     CELLS_OUT
     BY_ROWS         # if this is done row by row, where the program of one plane is; or 0
     LARGE           # whether source and result are too large for the caches
+    SCAN            # maximum alone: whether large windows of one channel are made by `scan_plane`
     ROWS            # the most windows, or cells, that a tile needs of an axis
     AXES            # from here on, for each axis: the fields below
 
@@ -203,7 +204,7 @@ cdef struct Space:
     char *stage_argmax
     Py_ssize_t line
     bint empty[3]           # whether any window along an axis has no taps
-    bint framed             # ROLL: whether the stage has padding on either side
+    bint framed             # ROLL, SCAN: whether the stage has padding on either side
     Apart apart
     Soon[3] soon            # of the next planes: what is read, what is written, and the argmax
     Spot which              # ROUTE: where the argmax is

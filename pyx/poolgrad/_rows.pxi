@@ -223,7 +223,7 @@ cdef inline int free_row(
 
 cdef inline void scan_strip(
     Kind kind, int vectors, const real *x, Py_ssize_t pitch, Py_ssize_t taps, Py_ssize_t many,
-    real *tails, bits *tail_places, real *y, bits *places
+    real *tails, bits *tail_places, real *y, Py_ssize_t y_pitch, bits *places
 ) noexcept nogil:
     """As `scan`, for so many vectors of each cell."""
     cdef vec[4] best
@@ -249,7 +249,7 @@ cdef inline void scan_strip(
                 fold(kind, QUICK, best[u], kept[u], &one, &place)
                 best[u], kept[u] = one, place
                 # The block itself is a window.
-                store(tails + at if i else y + at, one)
+                store(tails + at if i else y + u * LANES, one)
                 if kind == ARGMAX:
                     store_bits(tail_places + at if i else places + at, place)
         # The heads of the next one.
@@ -264,44 +264,49 @@ cdef inline void scan_strip(
                 if kind == ARGMAX:
                     place = load_bits(tail_places + at)
                 fold(kind, QUICK, best[u], kept[u], &one, &place)
-                store(y + at, one)
+                store(y + i * y_pitch + u * LANES, one)
                 if kind == ARGMAX:
                     # So far from the block's first cell; now from the window's.
                     store_bits(places + at, place - splat_bits(<bits>i))
         x += taps * pitch
-        y += taps * pitch
+        y += taps * y_pitch
         places += taps * pitch
         first += taps
 
 
 cdef inline void scan_as(
-    Kind kind, const real *x, Py_ssize_t pitch, Py_ssize_t taps, Py_ssize_t many, real *tails,
-    bits *tail_places, real *y, bits *places
+    Kind kind, const real *x, Py_ssize_t pitch, Py_ssize_t n, Py_ssize_t taps, Py_ssize_t many,
+    real *tails, bits *tail_places, real *y, Py_ssize_t y_pitch, bits *places
 ) noexcept nogil:
     cdef Py_ssize_t i = 0
-    while i + 4 * LANES <= pitch:
-        scan_strip(kind, 4, x + i, pitch, taps, many, tails, tail_places, y + i, places + i)
+    while i + 4 * LANES <= n:
+        scan_strip(kind, 4, x + i, pitch, taps, many, tails, tail_places, y + i, y_pitch,
+                   places + i)
         i += 4 * LANES
-    if i + 2 * LANES <= pitch:
-        scan_strip(kind, 2, x + i, pitch, taps, many, tails, tail_places, y + i, places + i)
+    if i + 2 * LANES <= n:
+        scan_strip(kind, 2, x + i, pitch, taps, many, tails, tail_places, y + i, y_pitch,
+                   places + i)
         i += 2 * LANES
-    while i < pitch:
+    while i < n:
         # The last vector may overlap the one before, and make some elements twice.
-        i = min(i, pitch - LANES)
-        scan_strip(kind, 1, x + i, pitch, taps, many, tails, tail_places, y + i, places + i)
+        i = min(i, n - LANES)
+        scan_strip(kind, 1, x + i, pitch, taps, many, tails, tail_places, y + i, y_pitch,
+                   places + i)
         i += LANES
 
 
 cdef void scan(
     Kind kind,
     const real *x,       # IN: where the first tap's vector is
-    Py_ssize_t pitch,    # elements from cell to cell: LANES or more
+    Py_ssize_t pitch,    # elements from cell to cell
+    Py_ssize_t n,        # elements of a cell: LANES or more
     Py_ssize_t taps,
     Py_ssize_t many,     # windows, a cell apart
-    real *tails,         # WORK: as many cells as taps
+    real *tails,         # WORK: as many cells as taps, as far apart
     bits *tail_places,   # WORK, ARGMAX
     real *y,             # OUT
-    bits *places,        # OUT, ARGMAX
+    Py_ssize_t y_pitch,  # elements from cell to cell of y
+    bits *places,        # OUT, ARGMAX: as far apart as those of x
 ) noexcept nogil:
     """As `ladder`, for a maximum of cells that are vectors: a window is a block's tail and a head.
 
@@ -309,13 +314,13 @@ cdef void scan(
     are not made like this: their order must not depend on how many lanes a vector has.
     """
     if kind == ARGMAX:
-        scan_as(ARGMAX, x, pitch, taps, many, tails, tail_places, y, places)
+        scan_as(ARGMAX, x, pitch, n, taps, many, tails, tail_places, y, y_pitch, places)
     else:
-        scan_as(MAX, x, pitch, taps, many, tails, tail_places, y, places)
+        scan_as(MAX, x, pitch, n, taps, many, tails, tail_places, y, y_pitch, places)
 
 
 cdef inline void roll_strip(
-    Kind kind, bint by_rows, int vectors, int high, Py_ssize_t wide, Py_ssize_t strip,
+    Kind kind, bint by_rows, bint fetch, int vectors, int high, Py_ssize_t wide, Py_ssize_t strip,
     const real *x, const void *which, const Box *b, Py_ssize_t rows, real *y, Py_ssize_t y_step,
     bits *places
 ) noexcept nogil:
@@ -332,7 +337,8 @@ cdef inline void roll_strip(
     cdef const char *soon = b.soon
     cdef const char *soon_too = b.soon_too
     cdef int u, t
-    if soon != NULL:
+    cdef bint divides = kind == SUM and divisor != 0, fetches = fetch and soon != NULL
+    if fetches:
         # A line of each with each row: that is as much as two vectors of 32 bytes.
         soon += strip * rows * 64
         soon_too += strip * rows * 64
@@ -340,7 +346,7 @@ cdef inline void roll_strip(
         for u in range(vectors):
             best[t][u], kept[t][u] = none, splat_bits(0)
     for row in range(rows + high - 1):
-        if soon != NULL:
+        if fetches:
             poolgrad_prefetch(soon + 64 * row)
             poolgrad_prefetch(soon_too + 64 * row)
         for u in range(vectors):
@@ -371,7 +377,7 @@ cdef inline void roll_strip(
                 i += across
         for u in range(vectors):
             if row >= high - 1:
-                if kind == SUM and divisor != 0:
+                if divides:
                     best[0][u] = divided(best[0][u], divisor, factor)
                 store(y + u * LANES, best[0][u])
                 if kind == ARGMAX:
@@ -385,19 +391,20 @@ cdef inline void roll_strip(
 
 
 cdef inline void roll_as(
-    Kind kind, bint by_rows, int high, Py_ssize_t wide, const real *x, const void *which,
-    const Box *b, Py_ssize_t rows, Py_ssize_t n, real *y, Py_ssize_t y_step, bits *places
+    Kind kind, bint by_rows, bint fetch, int high, Py_ssize_t wide, const real *x,
+    const void *which, const Box *b, Py_ssize_t rows, Py_ssize_t n, real *y, Py_ssize_t y_step,
+    bits *places
 ) noexcept nogil:
     cdef Py_ssize_t i = 0
     while i + 2 * LANES <= n and kind != ARGMAX and kind < ROUTE_BYTES:
-        roll_strip(kind, by_rows, 2, high, wide, i // (2 * LANES), x + i, further(kind, which, i),
-                   b, rows, y + i, y_step, places + i)
+        roll_strip(kind, by_rows, fetch, 2, high, wide, i // (2 * LANES), x + i,
+                   further(kind, which, i), b, rows, y + i, y_step, places + i)
         i += 2 * LANES
     while i < n:
         # The last vector may overlap the one before.
         i = min(i, n - LANES)
-        roll_strip(kind, by_rows, 1, high, wide, i // (2 * LANES), x + i, further(kind, which, i),
-                   b, rows, y + i, y_step, places + i)
+        roll_strip(kind, by_rows, fetch, 1, high, wide, i // (2 * LANES), x + i,
+                   further(kind, which, i), b, rows, y + i, y_step, places + i)
         i += LANES
 
 
@@ -436,15 +443,15 @@ cdef inline void roll_rows(
     Py_ssize_t n, real *y, Py_ssize_t y_step, bits *places
 ) noexcept nogil:
     if b.count[1] == 2:
-        roll_as(kind, by_rows, 2, b.count[2], x, which, b, rows, n, y, y_step, places)
+        roll_as(kind, by_rows, True, 2, b.count[2], x, which, b, rows, n, y, y_step, places)
     elif b.count[1] == 3 and b.count[2] == 3:
-        roll_as(kind, by_rows, 3, 3, x, which, b, rows, n, y, y_step, places)
+        roll_as(kind, by_rows, True, 3, 3, x, which, b, rows, n, y, y_step, places)
     elif b.count[1] == 3:
-        roll_as(kind, by_rows, 3, b.count[2], x, which, b, rows, n, y, y_step, places)
+        roll_as(kind, by_rows, True, 3, b.count[2], x, which, b, rows, n, y, y_step, places)
     elif b.count[2] == 5:
-        roll_as(kind, by_rows, 5, 5, x, which, b, rows, n, y, y_step, places)
+        roll_as(kind, by_rows, True, 5, 5, x, which, b, rows, n, y, y_step, places)
     else:
-        roll_as(kind, by_rows, 5, b.count[2], x, which, b, rows, n, y, y_step, places)
+        roll_as(kind, by_rows, True, 5, b.count[2], x, which, b, rows, n, y, y_step, places)
 
 
 cdef enum:
@@ -458,9 +465,9 @@ cdef inline Py_ssize_t share_rows_as(
     if run.rows < rows:
         return 0
     if b.count[1] == 2:
-        roll_as(kind, kind != SUM, 2, 2, x, NULL, b, rows, n, y, run.y_step, places)
+        roll_as(kind, kind != SUM, False, 2, 2, x, NULL, b, rows, n, y, run.y_step, places)
     else:
-        roll_as(kind, kind != SUM, 3, 3, x, NULL, b, rows, n, y, run.y_step, places)
+        roll_as(kind, kind != SUM, False, 3, 3, x, NULL, b, rows, n, y, run.y_step, places)
     return rows
 
 
@@ -657,8 +664,8 @@ cdef void sweep(
             space.divided = b.divisor != 0
             if program[LADDER] and not exact and window.count > 1 and b.count[0] * b.count[1]:
                 if side_by_side and window.step == 1 and channels >= LANES and kind < SUM:
-                    scan(kind, source, channels, window.count, segment.many, space.lines,
-                         space.places, to, to_places)
+                    scan(kind, source, channels, channels, window.count, segment.many, space.lines,
+                         space.places, to, channels, to_places)
                     continue
                 found = ladder(kind, source, b.pitch[2], window.count, segment.radix, n,
                                space.lines, space.places, space.line,

@@ -414,15 +414,18 @@ cdef extern from *:
         __m256 a[4], b[4];
         /* Rows 4 apart share a vector, in two halves; then each half is turned by itself. */
         for (int k = 0; k < columns && k < 8; k += 4) {
+            const float *p = x + k, *q = p + 4 * gap;
+            float *r = y + k * step;
+            __asm__("" : "+r"(p), "+r"(q), "+r"(r));  /* as `at_hand` */
             for (int i = 0; i < 4; i++)
-                a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + i * gap + k)),
-                                            _mm_loadu_ps(x + (i + 4) * gap + k), 1);
+                a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + i * gap)),
+                                            _mm_loadu_ps(q + i * gap), 1);
             b[0] = _mm256_unpacklo_ps(a[0], a[1]), b[1] = _mm256_unpackhi_ps(a[0], a[1]);
             b[2] = _mm256_unpacklo_ps(a[2], a[3]), b[3] = _mm256_unpackhi_ps(a[2], a[3]);
-            _mm256_storeu_ps(y + k * step, _mm256_shuffle_ps(b[0], b[2], 0x44));
-            _mm256_storeu_ps(y + (k + 1) * step, _mm256_shuffle_ps(b[0], b[2], 0xEE));
-            _mm256_storeu_ps(y + (k + 2) * step, _mm256_shuffle_ps(b[1], b[3], 0x44));
-            _mm256_storeu_ps(y + (k + 3) * step, _mm256_shuffle_ps(b[1], b[3], 0xEE));
+            _mm256_storeu_ps(r, _mm256_shuffle_ps(b[0], b[2], 0x44));
+            _mm256_storeu_ps(r + step, _mm256_shuffle_ps(b[0], b[2], 0xEE));
+            _mm256_storeu_ps(r + 2 * step, _mm256_shuffle_ps(b[1], b[3], 0x44));
+            _mm256_storeu_ps(r + 3 * step, _mm256_shuffle_ps(b[1], b[3], 0xEE));
         }
     #else
         __m128 a = _mm_loadu_ps(x), b = _mm_loadu_ps(x + gap);
@@ -545,6 +548,12 @@ cdef extern from *:
     #define poolgrad_prefetch(p) __builtin_prefetch(p)
     /* What is read before this in the source is read before it by the program, too. */
     #define poolgrad_in_turn() __asm__ volatile("" ::: "memory")
+    /* And what is worked out before this is, too: else what it is made of waits in registers. */
+    #if AVX512 || AVX2 || SSE2
+    #define poolgrad_by_now(v) __asm__ volatile("" : "+v"(*(v)))
+    #else
+    #define poolgrad_by_now(v) ((void)(v))
+    #endif
     #define poolgrad_fetch_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
     """
     ctypedef real vec
@@ -606,6 +615,7 @@ cdef extern from *:
     void settle() noexcept nogil
     void poolgrad_prefetch(const void *p) noexcept nogil
     void poolgrad_in_turn() noexcept nogil
+    void poolgrad_by_now(vec *v) noexcept nogil
     Py_ssize_t poolgrad_fetch_add(Py_ssize_t *p, Py_ssize_t n) noexcept nogil
 
 cdef extern from "math.h":

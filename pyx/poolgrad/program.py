@@ -77,6 +77,12 @@ MOST_REACH: Final = 64
 ROLL_BYTES: Final = 24 * 1024
 LEAST_ROWS: Final = 16
 
+#: Maxima of large windows of one channel that are made plane by plane: the least windows of a row,
+#: the most bytes of the rows of two windows, and cells that are reduced along the width in one go.
+LEAST_SCANNED: Final = 16
+SCAN_BYTES: Final = 32 * 1024
+SCAN_CELLS: Final = 2048
+
 #: Windows of a row of narrow cells that are clipped, and made by themselves nevertheless.
 FEW_CLIPPED: Final = 4
 
@@ -95,7 +101,7 @@ LEAST_LONE: Final = 32
 LARGE_BYTES: Final = 16 * 1024 * 1024
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
-HEADER: Final = 32
+HEADER: Final = 33
 PLANES: Final = 0
 GROUP: Final = 2
 PAST: Final = 16
@@ -246,9 +252,11 @@ def program(
     windows = (axes[0].windows, axes[1].windows, axes[2].windows)
     rolls = channels == 1 and _rolls(windows if task == "search" else sides)
     roll = rolls and _rolls(sides) and not (routes and many_looks)
+    scan = task == "forward" and divisors is None and channels == 1 and _scans(sides, itemsize)
     # Windows that scatter a saved argmax, as few of them do as well as many, and those that
     # `apart` makes by the vector are best left where they are.
-    alone = whole or lone or rolls or (task == "route" and (many_looks or looks <= FEW_LOOKS))
+    alone = whole or lone or rolls or scan
+    alone = alone or (task == "route" and (many_looks or looks <= FEW_LOOKS))
     alone = alone or (
         task in ("forward", "argmax", "search")
         and _apart(windows[2])
@@ -264,7 +272,7 @@ def program(
     # Rows of source that each row of the result needs of its own.
     own = prod(min(s.advance / s.period, s.taps) for s in (depth, height))
     large = LARGE
-    if divisors is None and width.windows * max(1, channels) >= LEAST_PUT:
+    if scan or (divisors is None and width.windows * max(1, channels) >= LEAST_PUT):
         large = LARGE_MAXIMUM
     ladder = not routes and axes[2].plain and width.taps > large and width.shares(width.taps)
     slide = (
@@ -299,6 +307,7 @@ def program(
     )
     padded = padded or roll
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
+    assert not scan or (slide and ladder and padded)
     copied = padded or task == "adjoint"
     visits = prod(s.taps * s.period / s.advance for s in sides)
     # Long vectors of narrow cells reach many elements more often than windows do.
@@ -317,7 +326,7 @@ def program(
     sizes = [planes, depth.windows, height.windows, width.windows, max(1, channels)]
     if not scatter and not whole:
         sizes[1:4] = [min(n, LONGEST) for n in sizes[1:4]]
-    if slide:
+    if slide and not scan:
         sizes[2] = height.windows
 
     def workspace() -> tuple[int, int, int, int, int]:
@@ -330,9 +339,13 @@ def program(
         rows = 1 if separable or slide else deep * high
         if roll:
             rows = sizes[2] + height.taps - 1
+        if scan:
+            rows = min(high, max(1, SCAN_CELLS // columns))
         stage = rows * columns if copied and not scatter else 0
         work = 0
-        if slide:
+        if scan:
+            work = (sizes[2] + height.taps - 1) * columns
+        elif slide:
             work = (height.taps + 1) * (-(-out // 16) * 16 + 16)
         elif separable:
             work = deep * high * out
@@ -343,6 +356,8 @@ def program(
             line = max(line, min(MOST_ROWS * out, MOST_RUN))  # rows that are made in one go
         if roll:
             line = max(line, sizes[2] * out)
+        if scan:
+            line = max(stage, -(-height.taps * columns // 4))  # tails take all four
         if task == "argmax" and not separable and height.advance == height.step == 1:
             line = max(line, 2 * out)  # of small windows, rows are made in twos
         slab = 0
@@ -369,6 +384,9 @@ def program(
         sizes[4] = min(sizes[4], PIECE // axes[2].stride)
     elif whole:
         sizes[4] = sizes[4] if backward else min(sizes[4], MOST_SUMS // itemsize)
+    elif scan:
+        sizes[1] = 1
+        cut(2, 2 * height.taps, TILE_BYTES)
     elif slide:
         budget = VAST_BYTES if max(height.taps, width.taps) > ORDINARY else MOST_BYTES
         for k, least in ((3, max(4 * width.taps, 512 // cell, 1)), (4, 32), (3, 1), (4, 16)):
@@ -420,7 +438,7 @@ def program(
         planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
         divisors is not None and not backward, task == "adjoint", lone, past, scatter,
         slab, *band, stage, work, line,
-        whole, together, cells_in, cells_out, 0, vast, table,
+        whole, together, cells_in, cells_out, 0, vast, scan, table,
     ]  # fmt: skip
     carried = task == "argmax"
     shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0
@@ -436,7 +454,7 @@ def program(
         tuple(code),
         (sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]),
         (planes, depth.windows, height.windows, width.windows, max(1, channels)),
-        _cuts(whole, roll, scatter, slide, channels, sides),
+        _cuts(whole, roll, scatter, slide, scan, channels, sides),
         spaces + shared,
         together,
         past and moved < 2 * LARGE_BYTES,
@@ -494,11 +512,29 @@ def _rolls(sides: tuple[Side, Side, Side]) -> bool:
     )
 
 
+def _scans(sides: tuple[Side, Side, Side], itemsize: int) -> bool:
+    """Return whether maxima of large windows of one channel are made plane by plane.
+
+    They are if the rows that a window and the next ones below it need stay near.
+    """
+    depth, height, width = sides
+    columns = width.size + width.front + width.back
+    return (
+        depth.trivial
+        and all(s.period == s.advance == s.step == 1 for s in (height, width))
+        and min(height.taps, width.taps) > LARGE_MAXIMUM
+        and width.windows >= LEAST_SCANNED
+        and width.front + width.back <= width.size + 64
+        and 2 * height.taps * columns * itemsize <= SCAN_BYTES
+    )
+
+
 def _cuts(
     whole: bool,
     roll: bool,
     scatter: bool,
     slide: bool,
+    scan: bool,
     channels: int,
     sides: tuple[Side, Side, Side],
 ) -> tuple[tuple[int, int, int], ...]:
@@ -515,6 +551,8 @@ def _cuts(
             along = 1 if depth.windows > 1 else 2
             return (0, 1, 4), (along, 2 * sides[along - 1].taps, 1), (4, 32, 1), (4, 16, 1)
         return (0, 1, 4), (1, 1, 4), (2, 1, 4), (3, 1, 4)
+    if scan:
+        return (0, 1, 4), (2, 2 * height.taps, 2), (2, 1, 1)  # rows are short
     if slide:
         # Lower tiles make some rows twice, narrower ones some columns, and not in their order; of
         # few channels each cell is read and written in pieces.

@@ -135,6 +135,12 @@ MIDDLE = [
     # Large windows of more planes than are made together.
     ((1, 40, 40, 20), 13, {"stride": 1, "padding": 6}),
     ((1, 72, 60, 28), 9, {"stride": 1, "padding": 4}),
+    # The same, plane by plane: in several tiles, and in planes of a volume.
+    ((1, 700, 60, 2), 9, {"stride": 1, "padding": 4}),
+    ((1, 3, 30, 40, 3), (1, 9, 11), {"stride": 1, "padding": (0, 2, 5)}),
+    # The same, in tiles of which some have windows in the padding only.
+    ((1, 10, 500, 1), 7, {"stride": 1, "padding": ((100, 0), (0, 0))}),
+    ((1, 10, 500, 1), 7, {"stride": 1, "padding": ((0, 120), (9, 3))}),
     # Windows in the padding only, before one that is inside, in many rows.
     ((1, 7, 1, 1), (1, 1), {"stride": 1, "padding": (0, 2)}),
     ((1, 9, 2, 3), (2, 2), {"stride": (1, 2), "padding": (0, 4)}),
@@ -178,16 +184,26 @@ def test_middle_sized_average(shape, kernel_size, options, layout, dtype, count_
         assert_same_bits(y, np.ascontiguousarray(np.moveaxis(last, -1, 1)))
 
 
+# Without an argmax, each of these planes is made by itself; but those of the tall window together.
 @pytest.mark.parametrize("num_threads", [1, 3])
-def test_planes_made_together_may_hold_a_nan_or_not(num_threads):
-    x = fill("normal", (2, 33, 40, 37), np.float32, 3)
-    x[0, 5, 11, 7], x[1, 20, 30, 36] = np.nan, -np.inf
-    options = {"stride": 1, "padding": 5, "layout": "channels_first"}
-    y, argmax = pg.max_pool(x, 11, return_argmax=True, num_threads=num_threads, **options)
-    expected, winners, _ = windowed.max_pool(x, 11, **options)
+@pytest.mark.parametrize(
+    ("shape", "kernel_size"), [((2, 33, 40, 37), (11, 11)), ((2, 16, 20, 120), (35, 9))]
+)
+def test_planes_may_hold_a_nan_or_not(shape, kernel_size, num_threads):
+    x = fill("normal", shape, np.float32, 3)
+    x[0, 5, 11, 7], x[1, 10, 19, 36] = np.nan, -np.inf
+    padding = tuple(k // 2 for k in kernel_size)
+    options = {"stride": 1, "padding": padding, "layout": "channels_first"}
+    made = pg.plan("max_pool", shape, kernel_size=kernel_size, **options)
+    assert (made._program("forward").singly is None) == (kernel_size == (11, 11))
+    options["num_threads"] = num_threads
+    y, argmax = pg.max_pool(x, kernel_size, return_argmax=True, **options)
+    expected = pg.max_pool(x, kernel_size, **options)
+    assert_same_bits(y, expected)
+    del options["num_threads"]
+    expected, winners, _ = windowed.max_pool(x, kernel_size, **options)
     assert_same_bits(y, expected)
     assert_same_bits(argmax, winners)
-    assert_same_bits(pg.max_pool(x, 11, num_threads=num_threads, **options), expected)
 
 
 def test_a_window_wider_than_an_int32_argmax_can_name_still_has_a_maximum():

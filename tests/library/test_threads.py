@@ -36,6 +36,11 @@ SIZES = {
         9,
         {"stride": 1, "padding": 4, "layout": "channels_first"},
     ),
+    "one_image_large_windows_first": (
+        (1, 1, 300, 400),
+        9,
+        {"stride": 1, "padding": 4, "layout": "channels_first"},
+    ),
     "batch_first": ((3, 5, 120, 110), 3, {"stride": 1, "layout": "channels_first"}),
 }
 
