@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 from typing import Any
 
+from poolgrad import dispatch
+
 __all__ = ["machine"]
 
 
@@ -17,4 +19,5 @@ def machine(cpus: list[int]) -> dict[str, Any]:
         "cpus": len(cpus),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "build": dispatch.active().name,
     }

@@ -82,8 +82,9 @@ INTRODUCTION = """\
 # Benchmarks
 
 `make bench` wrote this page, benchmarks.json and the plot, on {cpu} with {cpus} CPUs, {system},
-Python {python}: float32, medians over {rounds} rounds, each contender in a process of its own, in
-turn, on as many CPUs as threads. Each contender's result was checked against the others'.
+Python {python}, with the {build} build of the kernels: float32, medians over {rounds} rounds, each
+contender in a process of its own, in turn, on as many CPUs as threads. Each contender's result was
+checked against the others'.
 
 {versions}"""
 

@@ -59,7 +59,7 @@ def results(**changed: Any) -> dict[str, Any]:
         for case in cases(threads, "")
         for contender, taken in seconds.items()
     ]
-    machine = {"cpu": "a CPU", "cpus": 2, "system": "Linux", "python": "3.11.0"}
+    machine = {"cpu": "a CPU", "cpus": 2, "system": "Linux", "python": "3.11.0", "build": "avx2"}
     return {
         "machine": machine, "rounds": 3, "versions": {"PyTorch": "1"}, "missing": [], "wrong": [],
         "times": times,
