@@ -135,10 +135,10 @@ MIDDLE = [
     # Large windows of more planes than are made together.
     ((1, 40, 40, 20), 13, {"stride": 1, "padding": 6}),
     ((1, 72, 60, 28), 9, {"stride": 1, "padding": 4}),
-    # The same, plane by plane: in several tiles, and in planes of a volume.
+    # The same, whose maxima are made plane by plane: in several tiles, in planes of a volume, ...
     ((1, 700, 60, 2), 9, {"stride": 1, "padding": 4}),
     ((1, 3, 30, 40, 3), (1, 9, 11), {"stride": 1, "padding": (0, 2, 5)}),
-    # The same, in tiles of which some have windows in the padding only.
+    # ... and in tiles of which some have windows in the padding only.
     ((1, 10, 500, 1), 7, {"stride": 1, "padding": ((100, 0), (0, 0))}),
     ((1, 10, 500, 1), 7, {"stride": 1, "padding": ((0, 120), (9, 3))}),
     # Windows in the padding only, before one that is inside, in many rows.
@@ -196,14 +196,11 @@ def test_planes_may_hold_a_nan_or_not(shape, kernel_size, num_threads):
     options = {"stride": 1, "padding": padding, "layout": "channels_first"}
     made = pg.plan("max_pool", shape, kernel_size=kernel_size, **options)
     assert (made._program("forward").singly is None) == (kernel_size == (11, 11))
-    options["num_threads"] = num_threads
-    y, argmax = pg.max_pool(x, kernel_size, return_argmax=True, **options)
-    expected = pg.max_pool(x, kernel_size, **options)
-    assert_same_bits(y, expected)
-    del options["num_threads"]
+    y, argmax = pg.max_pool(x, kernel_size, return_argmax=True, num_threads=num_threads, **options)
     expected, winners, _ = windowed.max_pool(x, kernel_size, **options)
     assert_same_bits(y, expected)
     assert_same_bits(argmax, winners)
+    assert_same_bits(pg.max_pool(x, kernel_size, num_threads=num_threads, **options), expected)
 
 
 def test_a_window_wider_than_an_int32_argmax_can_name_still_has_a_maximum():
