@@ -295,7 +295,7 @@ def program(
     padding = width.front + width.back
     # Few windows of a row that are clipped cost less, made by themselves, than to copy the row.
     many_clipped = width.period > 1 or padding > FEW_CLIPPED * width.advance
-    padded = padding <= width.size + 64 and (
+    padded = _framed(width) and (
         ladder
         or task == "search"
         or (
@@ -411,7 +411,7 @@ def program(
         cut(2, tall, TILE_BYTES)
         for k, least in ((2, 1), (3, max(1, 512 // cell)), (4, 64), (3, 1), (4, 16)):
             cut(k, least, MOST_BYTES)
-    if separable and sizes[4] < channels and padding <= width.size + 64:
+    if separable and sizes[4] < channels and _framed(width):
         padded = copied = True  # so that a row is one vector again
     uncut = sizes[1:] == [depth.windows, height.windows, width.windows, max(1, channels)]
     if uncut:
@@ -462,6 +462,11 @@ def program(
     )
 
 
+def _framed(width: Side) -> bool:
+    """Return whether rows may be copied with their padding: it is not much more than they are."""
+    return width.front + width.back <= width.size + 64
+
+
 def _by_rows(
     axes: tuple[Axis, Axis, Axis], planes: int, most: int, itemsize: int, task: Task, maximum: bool
 ) -> bool:
@@ -481,7 +486,7 @@ def _by_rows(
         and depth.windows <= LONGEST
         and all(axis.plain and axis.stride == axis.dilation == 1 for axis in axes[1:])
         and min(height.taps, width.taps) > large
-        and width.front + width.back <= width.size + 64
+        and _framed(width)
         and NARROW <= width.size <= LONGEST
         and NARROW <= width.windows <= LONGEST
         and (height.taps + 3) * row <= budget
@@ -524,7 +529,7 @@ def _scans(sides: tuple[Side, Side, Side], itemsize: int) -> bool:
         and all(s.period == s.advance == s.step == 1 for s in (height, width))
         and min(height.taps, width.taps) > LARGE_MAXIMUM
         and width.windows >= LEAST_SCANNED
-        and width.front + width.back <= width.size + 64
+        and _framed(width)
         and 2 * height.taps * columns * itemsize <= SCAN_BYTES
     )
 
