@@ -378,18 +378,22 @@ cdef inline Box line_of(Py_ssize_t count, Py_ssize_t pitch) noexcept nogil:
 # ------------------------------------------------------------------------------- windows apart
 
 
+cdef inline Py_ssize_t distance(Py_ssize_t high, Py_ssize_t down) noexcept nogil:
+    """Return how many elements ahead of windows of so many rows memory is fetched."""
+    return max(high * down, 1024) if high > 1 else 1024
+
+
 cdef inline void fetch_ahead(
-    Py_ssize_t high, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t i, Py_ssize_t h
+    Py_ssize_t high, const real *x, Py_ssize_t hop, Py_ssize_t i
 ) noexcept nogil:
     """Prefetch what windows of the next rows need, while LANES windows from `i` on are made.
 
     Line after line, though these windows are rows upon rows: CPUs foresee such a stream best.
     """
-    cdef Py_ssize_t far = max(high * b.pitch[1], 1024) if high > 1 else 1024
-    cdef const real *line = x + far + (high * i + h * LANES) * hop
+    cdef const char *line = <const char *>(x + high * i * hop)
     cdef Py_ssize_t k
-    for k in range(hop * LANES * <Py_ssize_t>sizeof(real) // 64):
-        poolgrad_prefetch(<const char *>line + 64 * k)
+    for k in range(high * hop * LANES * <Py_ssize_t>sizeof(real) // 64):
+        poolgrad_prefetch(line + 64 * k)
 
 
 cdef enum:
@@ -439,15 +443,15 @@ cdef inline void fetch_further(Py_ssize_t lines, Ahead *ahead) noexcept nogil:
 
 
 cdef inline void take_tap(
-    Kind kind, Care care, const Box *b, Py_ssize_t place, vec v, vec *best, mask *kept, vec *sums
+    Kind kind, Care care, Py_ssize_t place, vec v, vec *best, mask *kept, vec *sums
 ) noexcept nogil:
-    fold(kind, care, v, splat_bits(<bits>(b.place + place)), best, kept)
+    fold(kind, care, v, splat_bits(<bits>place), best, kept)
     if care == WATCH:
         sums[0] = sums[0] + v
 
 
 cdef inline void take_twos(
-    Kind kind, Care care, Py_ssize_t wide, const real *row, const Box *b, Py_ssize_t place,
+    Kind kind, Care care, Py_ssize_t wide, const real *row, Py_ssize_t place, Py_ssize_t hop,
     vec *best, mask *kept, vec *sums
 ) noexcept nogil:
     """Take a row of taps into account, of LANES windows two elements apart, out of order."""
@@ -457,12 +461,12 @@ cdef inline void take_twos(
         one = load(row + w)
         if w + 1 < wide:
             two = load(row + w + LANES)
-            take_tap(kind, care, b, place + w * b.hop[2], evens(one, two), best, kept, sums)
-            take_tap(kind, care, b, place + (w + 1) * b.hop[2], odds(one, two), best, kept, sums)
+            take_tap(kind, care, place + w * hop, evens(one, two), best, kept, sums)
+            take_tap(kind, care, place + (w + 1) * hop, odds(one, two), best, kept, sums)
         else:
             # There may be nothing behind the last tap.
             two = load(row + w + LANES - 1)
-            take_tap(kind, care, b, place + w * b.hop[2], ends(one, two), best, kept, sums)
+            take_tap(kind, care, place + w * hop, ends(one, two), best, kept, sums)
         w += 2
 
 
@@ -490,24 +494,26 @@ cdef inline void part_after_part_as(
     cdef real[MOST_HELD + 16] held
     cdef const real *row
     cdef real *to
+    cdef real *so_far
     while top < run.rows:
         for part in range(parts):
             for r in range(min(block, run.rows - top)):
-                row = x + part * step + (top + r) * run.x_step
-                to = y + (top + r) * run.y_step
+                row = at_hand(x + part * step + (top + r) * run.x_step)
+                to = to_hand(y + (top + r) * run.y_step)
+                so_far = to_hand(held + r * length)
                 i = 0
                 while i < n:
                     # The last vector may overlap the one before, and make some elements twice.
                     at = min(i, n - LANES)
-                    best = load(held + r * length + i) if part else splat(blank(kind))
+                    best = load(so_far + i) if part else splat(blank(kind))
                     sums = splat(0)
                     for h in range(high):
-                        take_twos(kind, care, wide, row + h * b.pitch[1] + 2 * at, b, 0, &best,
+                        take_twos(kind, care, wide, row + h * b.pitch[1] + 2 * at, 0, 0, &best,
                                   &kept, &sums)
                     if care == WATCH:
                         looked = looked + sums
                     if part < parts - 1:
-                        store(held + r * length + i, best)
+                        store(so_far + i, best)
                     elif kind == SUM:
                         store(to + at, divided(in_order(best), divisor, factor))
                     else:
@@ -542,6 +548,8 @@ cdef inline void sorted_as(
     cdef Py_ssize_t r, i = 0, at, d, h, place, rows = run.rows, places_step = run.places_step
     # To the compiler, what is stored might be part of them.
     cdef Py_ssize_t x_step = run.x_step, y_step = run.y_step, back = b.pitch[0], down = b.pitch[1]
+    cdef Py_ssize_t hop_back = b.hop[0], hop_down = b.hop[1], hop_across = b.hop[2]
+    cdef Py_ssize_t first = b.place, far = distance(high, down)
     cdef vec best, sums, looked = splat(0)
     cdef mask kept
     cdef vec[4] taps
@@ -570,21 +578,22 @@ cdef inline void sorted_as(
                 at = min(i, n - LANES)
             best = splat(blank(kind))  # which any first tap takes the place of, -inf itself aside
             sums = splat(0)
-            kept = splat_bits(<bits>b.place)
+            kept = splat_bits(<bits>first)
             if ahead:
                 fetch_further(further.share, &further)
+            if fetch:
+                for d in range(deep):
+                    fetch_ahead(high, source + far + d * back, hop, at)
             for d in range(deep):
                 for h in range(high):
                     row = source + hop * at + d * back + h * down
-                    if fetch:
-                        fetch_ahead(high, source + d * back, b, hop, at, h)
-                    place = d * b.hop[0] + h * b.hop[1]
+                    place = first + d * hop_back + h * hop_down
                     if hop == 2:
-                        take_twos(kind, care, wide, row, b, place, &best, &kept, &sums)
+                        take_twos(kind, care, wide, row, place, hop_across, &best, &kept, &sums)
                         continue
                     sort_taps(hop, row, taps)
                     for w in range(hop):
-                        take_tap(kind, care, b, place + w * b.hop[2], taps[w], &best, &kept, &sums)
+                        take_tap(kind, care, place + w * hop_across, taps[w], &best, &kept, &sums)
             if care == WATCH:
                 looked = looked + sums
             best, kept = windows_in_order(hop, best), <mask>windows_in_order(hop, <vec>kept)
@@ -616,7 +625,7 @@ cdef inline void every_few_as(
     cdef Py_ssize_t side = SIDE(sizeof(real)), r, i = 0, d, h, w, k, place
     # A square may reach behind the last tap; windows whose squares reach behind the row's are last.
     cdef Py_ssize_t behind = (wide + 3) // 4 * 4 - wide
-    cdef Py_ssize_t most = n - (behind + hop - 1) // hop
+    cdef Py_ssize_t most = n - (behind + hop - 1) // hop, far = distance(b.count[1], b.pitch[1])
     cdef vec best, sums, looked = splat(0)
     cdef mask kept
     cdef real[128] square  # of `side` rows, LANES long: 8 of 16, with AVX-512
@@ -628,16 +637,16 @@ cdef inline void every_few_as(
             best, sums = splat(blank(kind)), splat(0)
             kept = splat_bits(<bits>b.place)
             for d in range(b.count[0]):
+                fetch_ahead(b.count[1], x + far + d * b.pitch[0], hop, i)
                 for h in range(b.count[1]):
                     row = x + i * hop + d * b.pitch[0] + h * b.pitch[1]
-                    fetch_ahead(b.count[1], x + d * b.pitch[0], b, hop, i, h)
-                    place = d * b.hop[0] + h * b.hop[1]
+                    place = b.place + d * b.hop[0] + h * b.hop[1]
                     for w in range(wide):
                         if w % side == 0:
                             for k in range(LANES // side):
                                 turn(row + k * side * hop + w, hop, square + k * side, LANES,
                                      sizeof(real), wide - w)
-                        take_tap(kind, care, b, place + w * b.hop[2],
+                        take_tap(kind, care, place + w * b.hop[2],
                                  load(square + w % side * LANES), &best, &kept, &sums)
             if care == WATCH:
                 looked = looked + sums
@@ -656,8 +665,8 @@ cdef inline void every_few_as(
 
 
 cdef inline void take_pairs(
-    Kind kind, Care care, Py_ssize_t wide, const real *row, const Box *b, Py_ssize_t place,
-    Py_ssize_t second, mask even, mask odd, vec *best, mask *kept, vec *sums
+    Kind kind, Care care, Py_ssize_t wide, const real *row, Py_ssize_t pitch, Py_ssize_t place,
+    Py_ssize_t hop, Py_ssize_t second, mask even, mask odd, vec *best, mask *kept, vec *sums
 ) noexcept nogil:
     """Take a row of taps into account: each pair of them is in two vectors of the row."""
     cdef vec one, two
@@ -665,14 +674,14 @@ cdef inline void take_pairs(
     while w < wide:
         if w + 1 < wide:
             one, two = load(row), load(row + second)
-            take_tap(kind, care, b, place, pick(one, two, even), best, kept, sums)
-            take_tap(kind, care, b, place + b.hop[2], pick(one, two, odd), best, kept, sums)
+            take_tap(kind, care, place, pick(one, two, even), best, kept, sums)
+            take_tap(kind, care, place + hop, pick(one, two, odd), best, kept, sums)
         else:
             # There may be nothing behind the last tap.
-            one, two = load(row - b.pitch[2]), load(row - b.pitch[2] + second)
-            take_tap(kind, care, b, place, pick(one, two, odd), best, kept, sums)
-        row += 2 * b.pitch[2]
-        place += 2 * b.hop[2]
+            one, two = load(row - pitch), load(row - pitch + second)
+            take_tap(kind, care, place, pick(one, two, odd), best, kept, sums)
+        row += 2 * pitch
+        place += 2 * hop
         w += 2
 
 
@@ -689,6 +698,8 @@ cdef inline void every_other_cell_as(
     cdef Py_ssize_t second = 2 * n - LANES, r, i, at, d, h, lane, from_
     cdef Py_ssize_t rows = run.rows, x_step = run.x_step, y_step = run.y_step
     cdef Py_ssize_t back = b.pitch[0], down = b.pitch[1], places_step = run.places_step
+    cdef Py_ssize_t hop_back = b.hop[0], hop_down = b.hop[1], hop_across = b.hop[2]
+    cdef Py_ssize_t first = b.place
     cdef vec best, sums, looked = splat(0)
     cdef mask kept, even, odd
     cdef bits[16] evens_of
@@ -713,12 +724,12 @@ cdef inline void every_other_cell_as(
             # The last vector may overlap the one before, and make some elements twice.
             at = min(i, many - group) * channels
             best, sums = splat(blank(kind)), splat(0)
-            kept = splat_bits(<bits>b.place)
+            kept = splat_bits(<bits>first)
             for d in range(deep):
                 for h in range(high):
                     row = source + 2 * at + d * back + h * down
-                    take_pairs(kind, care, wide, row, b, d * b.hop[0] + h * b.hop[1], second, even,
-                               odd, &best, &kept, &sums)
+                    take_pairs(kind, care, wide, row, channels, first + d * hop_back + h * hop_down,
+                               hop_across, second, even, odd, &best, &kept, &sums)
             if care == WATCH:
                 looked = looked + sums
             if kind == SUM:

@@ -918,7 +918,7 @@ cdef void route_tiles(
                     plane * target.plane + tile.low[0] * target.depth
                     + tile.low[1] * target.height + tile.low[2] * target.cell + tile.channel
                 )
-                reduce_plane(kind, False, p, dy, &one, &target, plane, space, <index>0)
+                reduce_plane(kind, False, p, dy, &one, &target, plane, 1, space, <index>0)
             elif x == NULL:
                 if next_plane > plane:
                     continue  # it was one of four

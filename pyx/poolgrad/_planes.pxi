@@ -15,11 +15,13 @@ cdef inline void narrow(const bits *places, Py_ssize_t n, index *argmax) noexcep
     """Store a row of an argmax."""
     cdef Py_ssize_t i = 0
     if index is not int:
-        while i < n and n >= 16:
-            # The last ones may overlap those before.
-            i = min(i, n - 16)
+        while i + 16 <= n:
             narrow_bytes(places + i, argmax + i)
             i += 16
+        if i < n and n >= 16:
+            # The last ones overlap those before.
+            narrow_bytes(places + n - 16, argmax + n - 16)
+            i = n
     while i < n:
         argmax[i] = <index>places[i]
         i += 1
@@ -33,35 +35,42 @@ cdef inline bint any_empty(const Space *space) noexcept nogil:
 cdef void finish(
     Kind kind,
     const Py_ssize_t *program,
-    const bits *places,      # IN, ARGMAX: a row, cell beside cell
+    const bits *places,      # IN, ARGMAX: so many rows, cell beside cell
     Tile *tile,
     Target *target,
     Py_ssize_t plane,
     Py_ssize_t d,
     Py_ssize_t h,
+    Py_ssize_t rows,
     Space *space,
     index _argmax,           # only its type is used
 ) noexcept nogil:
-    """Store the argmax of a row of results, or divide the row."""
-    cdef Py_ssize_t width = tile.high[2] - tile.low[2], w
+    """Store the argmax of rows of results, or divide them."""
+    cdef Py_ssize_t width = tile.high[2] - tile.low[2], out = width * tile.channels, w
     cdef Py_ssize_t at = (
         (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
         + (h - tile.low[1]) * target.height
     )
-    if program[MEAN] and not space.divided:
-        divide(target.y + at, target.cell, space.counts[0][d - tile.low[0]]
-               * space.counts[1][h - tile.low[1]], space.counts[2], space.alike, width,
-               tile.channels,
-               target.y + at, target.cell)
-    if kind == ARGMAX:
-        if target.cell == tile.channels:
-            narrow(places, width * tile.channels, <index *>target.argmax + at)
-        else:
+    cdef Py_ssize_t high = tile.high[1] - tile.low[1]  # rows may be of several planes
+    cdef bint empty = any_empty(space), divides = program[MEAN] and not space.divided
+    if kind == ARGMAX and target.height == out and not empty:
+        narrow(places, rows * out, <index *>target.argmax + at)
+        return
+    for h in range(h, h + rows):
+        if divides:
+            divide(target.y + at, target.cell, space.counts[0][d - tile.low[0]]
+                   * space.counts[1][(h - tile.low[1]) % high], space.counts[2], space.alike,
+                   width, tile.channels, target.y + at, target.cell)
+        if kind == ARGMAX and target.cell == tile.channels:
+            narrow(places, out, <index *>target.argmax + at)
+        elif kind == ARGMAX:
             for w in range(width):
                 narrow(places + w * tile.channels, tile.channels,
                        <index *>target.argmax + at + w * target.cell)
-    if any_empty(space):
-        blot_out(kind, program, tile, target, at, d, h, <index>0)
+        if empty:
+            blot_out(kind, program, tile, target, at, d, h, <index>0)
+        at += target.height
+        places += out
 
 
 cdef void blot_out(
@@ -208,7 +217,7 @@ cdef bint slide(
                 )
                 emit(kind, False, tails + i * length, &b, tile, row_in(target, at),
                      pitch_in(target, tile), space.places)
-                finish(kind, program, space.places, tile, target, plane, d, h, space, argmax)
+                finish(kind, program, space.places, tile, target, plane, d, h, 1, space, argmax)
                 if space.apart.x != NULL:
                     at = (d * taps[WINDOWS] + h) * tile.high[2]
                     take_apart(target.y, tile.high[2], space.apart.planes, space.apart.y + at,
@@ -601,9 +610,13 @@ cdef enum:
     MOST_ROWS = 16  # that are made in a run: so few that they are near when they are divided
 
 
-cdef inline Py_ssize_t rows_alike(const Window *along, Py_ssize_t most) noexcept nogil:
+cdef inline Py_ssize_t rows_alike(
+    const Py_ssize_t *taps, const Window *along, Py_ssize_t most
+) noexcept nogil:
     """Return how many windows, from one on, have as many taps, the same distance further each."""
     cdef Py_ssize_t n = 1
+    if taps[PERIOD] == taps[PARTS] == 1 and along.count == along[most - 1].count == taps[TAPS]:
+        return most  # neither is clipped, so none between them is
     while n < most and along[n].count == along.count and along[n].place == along.place and (
         along[n].step == along.step
         and along[n].start - along[n - 1].start == along[1].start - along.start
@@ -620,13 +633,15 @@ cdef bint reduce_plane(
     Tile *tile,
     Target *target,          # OUT
     Py_ssize_t plane,
+    Py_ssize_t planes,       # that are made: several, if their rows are alike
     Space *space,
     index argmax,
 ) noexcept nogil:
-    """Make the results of one plane of a tile; False if a maximum has to be exact."""
+    """Make the results of a plane of a tile; False if a maximum has to be exact."""
     cdef const Py_ssize_t *field = program + AXES
     cdef Py_ssize_t depth = (program + field[TAPS_AT])[SIZE]
-    cdef Py_ssize_t height = (program + field[AXIS_FIELDS + TAPS_AT])[SIZE]
+    cdef const Py_ssize_t *taps = program + field[AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t height = taps[SIZE]
     cdef Py_ssize_t width = (program + field[2 * AXIS_FIELDS + TAPS_AT])[SIZE]
     cdef Py_ssize_t channels = program[CHANNELS]
     cdef Py_ssize_t across = field[2 * AXIS_FIELDS + BOX]
@@ -763,31 +778,38 @@ cdef bint reduce_plane(
                     b.carried = rows.places + i
                 emit(kind, exact, rows.x + i, &b, tile, to, to_pitch, places)
             else:
+                row = rows.x + i
                 if kind >= ROUTE_BYTES:
                     b.which = which + i * space.which.item
                 if kind < ROUTE_BYTES and target.kept and not program[ADJOINT]:
                     run.y_step, run.places_step = target.height, out * tile.channels
-                    run.rows = min(MOST_ROWS, space.line // run.places_step)
-                    if kind != ARGMAX:
-                        run.rows = max(FEW_ROWS, run.rows)  # which need no line
-                        if space.n_segments == channels == 1 < space.segments.hop:
-                            run.rows = tile.high[1] - h  # `apart` finishes what it makes
-                    run.rows = min(tile.high[1] - h, run.rows)
-                    run.rows = rows_alike(along, run.rows)
-                    run.x_step = (along[run.rows > 1].start - along.start) * rows.height
+                    run.rows = tile.high[1] - h
+                    if planes > 1:
+                        run.rows *= planes
+                        run.x_step = taps[ADVANCE] * rows.height
+                    else:
+                        i = min(MOST_ROWS, space.line // run.places_step)
+                        if kind != ARGMAX:
+                            i = max(FEW_ROWS, i)  # which need no line
+                        # `apart` finishes what it makes.
+                        if kind == ARGMAX or not (
+                            space.n_segments == channels == 1 < space.segments.hop
+                        ):
+                            run.rows = min(run.rows, i)
+                        run.rows = rows_alike(taps, along, run.rows)
+                        run.x_step = (along[run.rows > 1].start - along.start) * rows.height
                 b.divisor = b.factor = 0
                 # With vectors of 64 bytes, rows that are read in their order do as well.
                 b.large = program[LARGE] and target.kept and not program[ADJOINT] and (
                     not exact and LANES * <Py_ssize_t>sizeof(real) <= 32
                 )
-                row = rows.x + i
                 if program[MEAN] and space.n_segments == 1 and space.alike[0] >= out:
                     # Rows with one divisor are divided before they are written.
                     down_counts = space.counts[1] + h - tile.low[1]
                     i = 1
-                    while i < run.rows and down_counts[i] == down_counts[0]:
+                    while i < run.rows and planes == 1 and down_counts[i] == down_counts[0]:
                         i += 1
-                    if i == run.rows:
+                    if i == run.rows or planes > 1:
                         divide_box(&b, space.counts[0][d - tile.low[0]] * down_counts[0]
                                    * space.counts[2][0])
                 if kind == SUM and b.divisor == 0:
@@ -803,9 +825,7 @@ cdef bint reduce_plane(
                 continue
             if kind != ARGMAX and not empty and (space.divided or not program[MEAN]):
                 continue  # they are finished
-            for i in range(run.rows):
-                finish(kind, program, places + i * run.places_step, tile, target, plane, d, h + i,
-                       space, argmax)
+            finish(kind, program, places, tile, target, plane, d, h, run.rows, space, argmax)
     write_pending(&pending)
     return all_set(numbers(load(space.seen)))
 
@@ -871,40 +891,50 @@ cdef void reduce_tile(
     index argmax,
 ) noexcept nogil:
     """Make the results of a tile."""
-    cdef const Py_ssize_t *taps = program + program[AXES + AXIS_FIELDS + TAPS_AT]
-    cdef Py_ssize_t plane, at, deep = tile.high[0], high = tile.high[1], wide = tile.high[2]
-    cdef Tile piece
-    cdef Target there
+    cdef Py_ssize_t plane, first = tile.plane, planes
     if kind == SUM and program[LONE]:
         share_tile(program, x, tile, target, space)
         return
-    for plane in range(tile.plane, tile.plane + tile.planes):
+    while first < tile.plane + tile.planes:
+        planes = min(program[FOLLOW], tile.plane + tile.planes - first)
         set_up(program, tile, False, False, space)
-        if reduce_plane(kind, False, program, x, tile, target, plane, space, argmax):
-            continue
-        if space.apart.x != NULL:
-            space.apart.x = NULL  # which tells the caller to do them by themselves
-            return
-        piece, there = tile[0], target[0]
-        if program[SLIDE]:
-            # The workspace has room for the rows of one window and one more; so, of half the width,
-            # for those of as many windows as a block has.
-            deep = 1
-            wide = (tile.high[2] - tile.low[2]) // 2
-            high = max(1, taps[TAPS] // taps[ADVANCE]) if wide else 1
-            wide = max(1, wide)
-        piece.high[0] = tile.low[0]
-        while next_piece(tile, 0, deep, &piece):
-            piece.high[1] = tile.low[1]
-            while next_piece(tile, 1, high, &piece):
-                piece.high[2] = tile.low[2]
-                while next_piece(tile, 2, wide, &piece):
-                    at = (
-                        (piece.low[0] - tile.low[0]) * target.depth
-                        + (piece.low[1] - tile.low[1]) * target.height
-                        + (piece.low[2] - tile.low[2]) * target.cell
-                    )
-                    there.y = row_in(target, at)
-                    there.argmax = <index *>target.argmax + at
-                    set_up(program, &piece, True, False, space)
-                    reduce_plane(kind, True, program, x, &piece, &there, plane, space, argmax)
+        if not reduce_plane(kind, False, program, x, tile, target, first, planes, space, argmax):
+            if space.apart.x != NULL:
+                space.apart.x = NULL  # which tells the caller to do them by themselves
+                return
+            for plane in range(first, first + planes):
+                reduce_exactly(kind, program, x, tile, target, plane, space, argmax)
+        first += planes
+
+
+cdef void reduce_exactly(
+    Kind kind, const Py_ssize_t *program, const real *x, Tile *tile, Target *target,
+    Py_ssize_t plane, Space *space, index argmax,
+) noexcept nogil:
+    """Make the results of one plane of a tile by loops that know what NaNs and -inf are."""
+    cdef const Py_ssize_t *taps = program + program[AXES + AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t at, deep = tile.high[0], high = tile.high[1], wide = tile.high[2]
+    cdef Tile piece = tile[0]
+    cdef Target there = target[0]
+    if program[SLIDE]:
+        # The workspace has room for the rows of one window and one more; so, of half the width,
+        # for those of as many windows as a block has.
+        deep = 1
+        wide = (tile.high[2] - tile.low[2]) // 2
+        high = max(1, taps[TAPS] // taps[ADVANCE]) if wide else 1
+        wide = max(1, wide)
+    piece.high[0] = tile.low[0]
+    while next_piece(tile, 0, deep, &piece):
+        piece.high[1] = tile.low[1]
+        while next_piece(tile, 1, high, &piece):
+            piece.high[2] = tile.low[2]
+            while next_piece(tile, 2, wide, &piece):
+                at = (
+                    (piece.low[0] - tile.low[0]) * target.depth
+                    + (piece.low[1] - tile.low[1]) * target.height
+                    + (piece.low[2] - tile.low[2]) * target.cell
+                )
+                there.y = row_in(target, at)
+                there.argmax = <index *>target.argmax + at
+                set_up(program, &piece, True, False, space)
+                reduce_plane(kind, True, program, x, &piece, &there, plane, 1, space, argmax)

@@ -62,6 +62,7 @@ cdef enum:
     BY_ROWS         # if this is done row by row, where the program of one plane is; or 0
     LARGE           # whether source and result are too large for the caches
     SCAN            # maximum alone: whether large windows of one channel are made by `scan_plane`
+    FOLLOW          # planes whose rows are made in one go, as if they were of one
     ROWS            # the most windows, or cells, that a tile needs of an axis
     AXES            # from here on, for each axis: the fields below
 

@@ -472,7 +472,9 @@ class Plan:
     def _make_program(self, task: Task) -> Program:
         if task == "windows":
             usual = self._program("argmax")
-            if usual.axes == self._axes3 and usual.singly is None:
+            if (usual.axes, usual.singly) == (self._axes3, None) and (
+                usual.together == self._program("search").together
+            ):
                 return usual  # which knows each plane by itself, too
         axes, (planes, channels) = self._axes3, self._planes_and_channels
         if task in ("forward", "argmax") and channels == 1:

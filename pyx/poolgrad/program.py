@@ -57,6 +57,9 @@ FEW_LOOKS: Final = 4
 #: Windows that an element is in, on average, and they still look out for NaNs one by one.
 MOST_VISITS: Final = 2.5
 
+#: Taps of windows whose argmax is found by `apart` even in short rows, of less than NARROW.
+FEW_TAPS: Final = 9
+
 #: Planes of one channel are made together, 16 at a time, if there are so many of so few cells.
 MOST_TOGETHER: Final = 16
 LEAST_TOGETHER: Final = 8
@@ -101,7 +104,7 @@ LEAST_LONE: Final = 32
 LARGE_BYTES: Final = 16 * 1024 * 1024
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
-HEADER: Final = 33
+HEADER: Final = 34
 PLANES: Final = 0
 GROUP: Final = 2
 PAST: Final = 16
@@ -257,10 +260,18 @@ def program(
     # `apart` makes by the vector are best left where they are.
     alone = whole or lone or rolls or scan
     alone = alone or (task == "route" and (many_looks or looks <= FEW_LOOKS))
+    few = windows[2].windows < NARROW
+    if task == "argmax" and forward:
+        # Gradients that search for it would rather have them together.
+        few = few and not (
+            windows[2].advance == 2
+            and windows[2].step == 1
+            and prod(s.taps for s in windows) <= FEW_TAPS
+        )
     alone = alone or (
         task in ("forward", "argmax", "search")
         and _apart(windows[2])
-        and (task == "forward" or windows[2].windows >= NARROW)
+        and (task == "forward" or not few)
     )
     singly = None
     if channels == 1 and planes >= LEAST_TOGETHER and not alone and together_too:
@@ -322,6 +333,23 @@ def program(
     # Whether each row is read for one row of results only, and in one pass, on every CPU.
     once = watched and not picked and all(s.taps * s.period <= s.advance for s in (depth, height))
 
+    # Planes whose rows of windows are as far apart from plane to plane as they are in one.
+    follow = 1
+    if (
+        task in ("forward", "argmax")
+        and not (whole or copied or separable)
+        and depth.trivial
+        and depth.windows == 1
+        and axes[1].before == 0
+        and axes[1].kernel <= axes[1].stride
+        and axes[1].dilation == 1
+        and axes[1].output * axes[1].stride == axes[1].size
+        and padding == 0
+        and (watched or divisors is not None)
+    ):
+        elements = max(1, height.windows * width.windows * channels)
+        follow = max(1, min(planes, MOST_RUN // elements))
+
     band = [axis.output for axis in axes]
     sizes = [planes, depth.windows, height.windows, width.windows, max(1, channels)]
     if not scatter and not whole:
@@ -350,6 +378,8 @@ def program(
         elif separable:
             work = deep * high * out
         line = 0 if scatter else max(out, columns if ladder else 0)
+        if task == "argmax" and not separable:
+            line = max(line, min(follow * sizes[2] * out, MOST_RUN))
         if not scatter and (channels < NARROW or padded):
             line = max(line, min(columns, width.advance * out) + out)
         if apart and not backward:
@@ -438,7 +468,7 @@ def program(
         planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
         divisors is not None and not backward, task == "adjoint", lone, past, scatter,
         slab, *band, stage, work, line,
-        whole, together, cells_in, cells_out, 0, vast, scan, table,
+        whole, together, cells_in, cells_out, 0, vast, scan, follow, table,
     ]  # fmt: skip
     carried = task == "argmax"
     shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0

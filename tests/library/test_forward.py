@@ -144,6 +144,11 @@ MIDDLE = [
     # Windows in the padding only, before one that is inside, in many rows.
     ((1, 7, 1, 1), (1, 1), {"stride": 1, "padding": (0, 2)}),
     ((1, 9, 2, 3), (2, 2), {"stride": (1, 2), "padding": (0, 4)}),
+    # Planes whose rows go on as in one, more of them than are made in one go.
+    ((70, 8, 20, 3), 2, {}),
+    ((3, 6, 51, 40), (3, 2), {}),
+    ((4, 12, 7, 33), (2, 3), {"stride": (4, 1)}),
+    ((1, 9, 1030, 3), (1, 9), {"stride": (3, 2)}),
     # Whole planes.
     ((1, 5, 7, 50), (5, 7), {}),
     ((3, 7, 7, 1500), 7, {}),
