@@ -87,7 +87,7 @@ def draw_case(integer, choice):
     )
 
 
-# What is seldom drawn: large windows of one channel, a cell apart, in rows of 16 and more.
+# What is seldom drawn: large windows of one channel, a cell apart, in rows of 16 and more ...
 SELDOM = [
     Case(
         cells=(30, width),
@@ -101,6 +101,26 @@ SELDOM = [
         values=values,
     )
     for width, values in ((17, "normal"), (40, "ties"), (79, "rare"))
+] + [  # and planes whose rows of windows go on in the next plane
+    Case(
+        cells=(6, width),
+        channels=channels,
+        kernel_size=(kernel, kernel),
+        stride=(kernel, 2),
+        padding=(0, 0),
+        dilation=(1, 1),
+        output_size=(3, width // 2),
+        layout=layout,
+        values=values,
+        batch=9,
+    )
+    for width, kernel, channels, layout, values in (
+        (18, 2, 4, "channels_first", "rare"),
+        (33, 2, 9, "channels_first", "ties"),
+        (40, 3, 5, "channels_first", "rare"),
+        (24, 2, 6, "channels_last", "rare"),
+        (21, 2, 17, "channels_last", "normal"),
+    )
 ]
 
 

@@ -646,7 +646,7 @@ cdef bint reduce_plane(
     cdef Py_ssize_t channels = program[CHANNELS]
     cdef Py_ssize_t across = field[2 * AXIS_FIELDS + BOX]
     cdef Py_ssize_t down = field[AXIS_FIELDS + BOX]
-    cdef Py_ssize_t out = tile.high[2] - tile.low[2], columns, d, h, i, at, pitch
+    cdef Py_ssize_t out = tile.high[2] - tile.low[2], columns, d, h, i, n, at, pitch
     cdef Py_ssize_t many = space.high[1] - space.low[1]
     cdef bint copied = program[ADJOINT] or program[PADDED] and not exact, checked, watched
     cdef bint empty = any_empty(space)
@@ -686,12 +686,14 @@ cdef bint reduce_plane(
     checked = exact or kind >= SUM or watched
     store(space.seen, splat(0))
     if not checked and not copied and not program[SEPARABLE] and tile.channels == channels and (
-        space.low[2] == 0 and space.high[2] == width and (space.high[0] - space.low[0] == 1
-                                                          or many == height)
+        planes > 1 or space.low[2] == 0 and space.high[2] == width and (
+            space.high[0] - space.low[0] == 1 or many == height
+        )
     ):
-        # One stretch of memory.
+        # One stretch of memory, though not all of several planes may be used.
         i = ((plane * depth + space.low[0]) * height + space.low[1]) * width * channels
-        if not plain(x + i, (space.high[0] - space.low[0]) * many * width * channels):
+        n = planes * height if planes > 1 else (space.high[0] - space.low[0]) * many
+        if not plain(x + i, n * width * channels):
             return False
         checked = True
     for d in range(space.low[0], space.high[0]):

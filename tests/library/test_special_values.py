@@ -41,6 +41,22 @@ def test_every_lane_keeps_the_laws(channels, layout, window, values):
     assert_same_bits(pg.max_pool_backward(dy, x, kernel, **options), dx)
 
 
+@pytest.mark.parametrize("special", [np.nan, -np.inf])
+@pytest.mark.parametrize("window", [(2, 2), (2, 5), (1, 4)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 8, 17])
+def test_a_value_in_the_last_of_many_planes_is_seen(channels, layout, dtype, window, special):
+    options = {"stride": (2, 2), "layout": layout}
+    x = in_layout(fill("normal", (6, 8, 19, channels), dtype, channels), layout)
+    (x[-1, ..., -1] if layout == "channels_last" else x[-1, -1])[3, 5:9] = special
+    expected, winners, _ = windowed.max_pool(x, window, **options)
+    y, argmax = pg.max_pool(x, window, return_argmax=True, **options)
+    assert_same_bits(y, expected)
+    assert_same_bits(argmax, winners)
+    assert_same_bits(pg.max_pool(x, window, **options), expected)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("position", range(9))
 def test_the_first_nan_wins_from_every_position(position, dtype):
