@@ -1,4 +1,4 @@
-# A plane of a tile's results.
+# A plane of a tile's results, or several.
 
 from libc.string cimport memcpy, memset
 
@@ -637,7 +637,7 @@ cdef bint reduce_plane(
     Space *space,
     index argmax,
 ) noexcept nogil:
-    """Make the results of a plane of a tile; False if a maximum has to be exact."""
+    """Make the results of a plane of a tile, or of several; False if a maximum has to be exact."""
     cdef const Py_ssize_t *field = program + AXES
     cdef Py_ssize_t depth = (program + field[TAPS_AT])[SIZE]
     cdef const Py_ssize_t *taps = program + field[AXIS_FIELDS + TAPS_AT]

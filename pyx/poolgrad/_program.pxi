@@ -54,7 +54,7 @@ cdef enum:
     SLAB_WIDTH
     STAGE           # elements of the workspace for copied rows
     WORK            # elements of the workspace for reduced rows
-    LINE            # elements of one row
+    LINE            # elements of one row, or of the rows whose argmax is narrowed at once
     WHOLE           # average: whether each plane is one window
     TOGETHER        # planes that are made as channels of one, 16 at a time; or 0
     CELLS_IN        # then, cells of a plane of the source, and of the result

@@ -57,7 +57,8 @@ FEW_LOOKS: Final = 4
 #: Windows that an element is in, on average, and they still look out for NaNs one by one.
 MOST_VISITS: Final = 2.5
 
-#: Taps of windows whose argmax is found by `apart` even in short rows, of less than NARROW.
+#: Taps of windows, two apart and not dilated, whose argmax a forward finds by `apart` even in short
+#: rows, of less than NARROW.
 FEW_TAPS: Final = 9
 
 #: Planes of one channel are made together, 16 at a time, if there are so many of so few cells.
@@ -89,7 +90,8 @@ SCAN_CELLS: Final = 2048
 #: Windows of a row of narrow cells that are clipped, and made by themselves nevertheless.
 FEW_CLIPPED: Final = 4
 
-#: Rows of windows of one channel that are made in one go, and their elements.
+#: Rows of windows of one channel that are made in one go, and their elements, which also bound the
+#: planes that are, and the argmax that is narrowed at once, of any channels.
 MOST_ROWS: Final = 16
 MOST_RUN: Final = 4096
 
