@@ -442,6 +442,105 @@ cdef inline void fetch_further(Py_ssize_t lines, Ahead *ahead) noexcept nogil:
             ahead.at += ahead.gap * (PLACES - 1)
 
 
+cdef inline void stack_strip(
+    Kind kind, int pieces, int vectors, Py_ssize_t deep, Py_ssize_t high, const real *x,
+    Py_ssize_t gap, Py_ssize_t back, Py_ssize_t down, real *y, vec *looked, flags *signed
+) noexcept nogil:
+    """As `stack`, for one or two pieces of a row, `gap` elements apart, of so many vectors."""
+    cdef vec[2][4] best
+    cdef vec v
+    cdef mask none = splat_bits(0)
+    cdef Py_ssize_t d, h = 1
+    cdef const real *row
+    cdef int u, k
+    for k in range(pieces):
+        for u in range(vectors):
+            best[k][u] = load(x + k * gap + u * LANES)
+            if kind == MAX:
+                looked[u] = looked[u] + best[k][u]
+    for d in range(deep):
+        row = x + d * back + h * down
+        while h < high:
+            for k in range(pieces):
+                for u in range(vectors):
+                    v = load(row + k * gap + u * LANES)
+                    if kind == MAX:
+                        looked[u] = looked[u] + v
+                    fold(kind, QUICK, v, none, &best[k][u], &none)
+            row += down
+            h += 1
+        h = 0
+    for k in range(pieces):
+        for u in range(vectors):
+            store(y + k * gap + u * LANES, best[k][u])
+            if kind == MAX:
+                signed[0] |= equal_bits(<mask>best[k][u], <mask>splat(<real>-0.0))
+
+
+cdef inline bint stack_as(
+    Kind kind, Py_ssize_t deep, Py_ssize_t high, const real *x, const Box *b, Py_ssize_t n,
+    Py_ssize_t fresh, real *y
+) noexcept nogil:
+    cdef Py_ssize_t i = 0, back = b.pitch[0], down = b.pitch[1], far = distance(high, down), d, k
+    cdef Py_ssize_t gap
+    cdef vec[4] looked
+    cdef flags signed = larger(splat(0), splat(0))
+    cdef const char *soon
+    for k in range(4):
+        looked[k] = splat(0)
+    while i < n:
+        # The last vectors may overlap those before, and make some elements twice.
+        if n - i > 4 * LANES:
+            # Of rows that fit in registers, all of one is read before the next.
+            gap = min(n - i - 4 * LANES, 4 * LANES)
+            for d in range(deep):
+                soon = <const char *>(x + far + d * back + fresh * i)
+                for k in range(fresh * (gap + 4 * LANES) * <Py_ssize_t>sizeof(real) // 64):
+                    poolgrad_prefetch(soon + 64 * k)
+            stack_strip(kind, 2, 4, deep, high, x + i, gap, back, down, y + i, looked, &signed)
+            i += gap + 4 * LANES
+        elif n >= 4 * LANES:
+            i = min(i, n - 4 * LANES)
+            stack_strip(kind, 1, 4, deep, high, x + i, 0, back, down, y + i, looked, &signed)
+            i += 4 * LANES
+        elif n >= 2 * LANES:
+            i = min(i, n - 2 * LANES)
+            stack_strip(kind, 1, 2, deep, high, x + i, 0, back, down, y + i, looked, &signed)
+            i += 2 * LANES
+        else:
+            i = min(i, n - LANES)
+            stack_strip(kind, 1, 1, deep, high, x + i, 0, back, down, y + i, looked, &signed)
+            i += LANES
+    if kind == MAX:
+        store(b.seen, load(b.seen) + (looked[0] + looked[1]) + (looked[2] + looked[3]))
+    return not all_set(every_lane() & ~signed)
+
+
+cdef inline bint stack_rows(
+    Kind kind, const real *x, const Box *b, Py_ssize_t n, Py_ssize_t fresh, real *y
+) noexcept nogil:
+    if b.count[0] == 1 and b.count[1] == 3:
+        return stack_as(kind, 1, 3, x, b, n, fresh, y)
+    return stack_as(kind, b.count[0], b.count[1], x, b, n, fresh, y)
+
+
+cdef bint stack(
+    Kind kind,
+    const real *x,       # IN: the first row of the box
+    Box *b,              # IN: one tap wide
+    Py_ssize_t n,        # elements of a row
+    Py_ssize_t fresh,    # rows from this box to the next one below
+    real *y,             # OUT: the largest of each column, or their sum
+) noexcept nogil:
+    """As `box`, of rows that are read in their order; return whether a maximum is -0, or may be."""
+    if n < LANES or b.count[0] * b.count[1] == 0:
+        box(kind, False, x, b, n, y, NULL)
+        return kind == MAX
+    if kind == MAX:
+        return stack_rows(MAX, x, b, n, fresh, y)
+    return stack_rows(SUM, x, b, n, fresh, y)
+
+
 cdef inline void take_tap(
     Kind kind, Care care, Py_ssize_t place, vec v, vec *best, mask *kept, vec *sums
 ) noexcept nogil:
@@ -750,6 +849,74 @@ cdef inline void every_other_cell_as(
         store(b.seen, load(b.seen) + looked)
 
 
+cdef inline void cell_by_cell_as(
+    Kind kind, Care care, Py_ssize_t deep, Py_ssize_t high, Py_ssize_t wide, const real *x,
+    const Box *b, Py_ssize_t hop, Py_ssize_t many, const Run *run, real *y, bits *places
+) noexcept nogil:
+    """As `apart`, of cells of fewer channels than a vector has lanes: a window at a time.
+
+    The counts are the box's, to be constants. Lanes beyond a cell's channels are some of the cells
+    behind it; what becomes of them is stored too, and written over by the windows that follow.
+    """
+    cdef Py_ssize_t channels = b.pitch[2], n = many * channels, far = hop * channels
+    cdef Py_ssize_t r, i, d, h, w, c, place, safe
+    cdef Py_ssize_t rows = run.rows, x_step = run.x_step, y_step = run.y_step
+    cdef Py_ssize_t back = b.pitch[0], down = b.pitch[1], places_step = run.places_step
+    cdef Py_ssize_t hop_back = b.hop[0], hop_down = b.hop[1], hop_across = b.hop[2]
+    cdef Py_ssize_t first = b.place
+    cdef bint joined = n == y_step == places_step
+    cdef vec best, v, sums, looked = splat(0)
+    cdef mask kept
+    cdef real[16] last  # a vector, of as many elements at most
+    cdef bits[16] last_places
+    cdef real divisor = b.divisor, factor = b.factor
+    cdef const real *row
+    cdef const real *source
+    cdef real *to
+    cdef bits *to_places
+    for r in range(rows):
+        source, to = at_hand(x + r * x_step), to_hand(y + r * y_step)
+        to_places = places + r * places_step
+        safe = ((rows - r) * n if joined else n) - LANES
+        i = 0
+        while i < n:
+            if i > safe and r == rows - 1:
+                # There may be nothing behind the last tap.
+                for c in range(channels):
+                    box_element(kind, care, source, c, b, to + i, to_places + i)
+                source += far
+                i += channels
+                continue
+            best, sums = splat(blank(kind)), splat(0)
+            kept = splat_bits(<bits>first)
+            for d in range(deep):
+                for h in range(high):
+                    row = source + d * back + h * down
+                    place = first + d * hop_back + h * hop_down
+                    for w in range(wide):
+                        v = load(row + w * channels)
+                        take_tap(kind, care, place + w * hop_across, v, &best, &kept, &sums)
+            if care == WATCH:
+                looked = looked + sums
+            if kind == SUM:
+                best = divided(best, divisor, factor)
+            if i <= safe:
+                store(to + i, best)
+                if kind == ARGMAX:
+                    store_bits(to_places + i, kept)
+            else:
+                store(last, best)
+                store_bits(last_places, kept)
+                for c in range(channels):
+                    to[i + c] = last[c]
+                    if kind == ARGMAX:
+                        to_places[i + c] = last_places[c]
+            source += far
+            i += channels
+    if care == WATCH:
+        store(b.seen, load(b.seen) + looked)
+
+
 cdef inline bint apart_ahead_as(
     Kind kind, Care care, bint past, const real *x, const Box *b, Py_ssize_t hop, Py_ssize_t n,
     const Run *run, real *y, bits *places
@@ -783,7 +950,19 @@ cdef inline void apart_as(
     cdef bint past = goes_past(b, y, n, run.y_step)
     if b.pitch[2] == 1 and apart_ahead_as(kind, care, past, x, b, hop, n, run, y, places):
         return
-    if b.pitch[2] > 1 and b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
+    if b.pitch[2] > 1 and (
+        hop > 2 or b.pitch[2] > MOST_PICKED or kind != ARGMAX and b.count[0] * b.count[1] == 1
+    ):
+        if b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
+            cell_by_cell_as(kind, care, 1, 2, 2, x, b, hop, n, run, y, places)
+        elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
+            cell_by_cell_as(kind, care, 1, 3, 3, x, b, hop, n, run, y, places)
+        elif b.count[0] == b.count[1] == 1 and b.count[2] == 3:
+            cell_by_cell_as(kind, care, 1, 1, 3, x, b, hop, n, run, y, places)
+        else:
+            cell_by_cell_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, hop, n, run, y,
+                            places)
+    elif b.pitch[2] > 1 and b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
         every_other_cell_as(kind, care, 1, 2, 2, x, b, n, run, y, places)
     elif b.pitch[2] > 1 and b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
         every_other_cell_as(kind, care, 1, 3, 3, x, b, n, run, y, places)
@@ -820,6 +999,8 @@ cdef inline void apart_as(
         sorted_as(kind, care, False, past, 2, 1, 2, 2, x, b, n, run, y, places)
     elif b.count[0] == 1 and b.count[1] == 3 and b.count[2] == 3:
         sorted_as(kind, care, False, past, 2, 1, 3, 3, x, b, n, run, y, places)
+    elif b.count[0] == b.count[1] == 1 and b.count[2] == 3:
+        sorted_as(kind, care, False, past, 2, 1, 1, 3, x, b, n, run, y, places)
     elif b.count[0] == 2 and b.count[1] == 2 and b.count[2] == 2:
         sorted_as(kind, care, False, past, 2, 2, 2, 2, x, b, n, run, y, places)
     elif b.count[2] == 2:

@@ -606,6 +606,191 @@ cdef void share_tile(
     write_pending(&pending)
 
 
+# -------------------------------------------------------------------------- along the height first
+
+
+cdef enum:
+    MOST_UPRIGHT = 16  # rows at a time: as many as are turned about
+    FORESEEN = 2048    # elements
+
+
+cdef void take_turned(
+    const real *x,           # IN: cells of MOST_UPRIGHT rows
+    Py_ssize_t width,
+    double outer,            # of a row, the divisor but for its factor along the width
+    const double *counts,    # IN: of each cell, that factor; or NULL
+    real *y,                 # OUT: that row
+) noexcept nogil:
+    """Copy a row that is turned about to where it belongs, divided."""
+    cdef Py_ssize_t w
+    if counts == NULL:
+        for w in range(width):
+            y[w] = x[w * MOST_UPRIGHT]
+    else:
+        for w in range(width):
+            y[w] = x[w * MOST_UPRIGHT] / <real>(outer * counts[w])
+
+
+cdef inline real first_zero(const real *x, const Box *b) noexcept nogil:
+    """Return the first of a window's taps that is a zero, of either sign; one is."""
+    cdef Py_ssize_t d, h, w
+    cdef const real *row
+    for d in range(b.count[0]):
+        for h in range(b.count[1]):
+            row = x + d * b.pitch[0] + h * b.pitch[1]
+            for w in range(b.count[2]):
+                if row[w * b.pitch[2]] == 0:
+                    return row[w * b.pitch[2]]
+    return 0
+
+
+cdef void mend_zeros(
+    const Py_ssize_t *program,
+    const real *x,           # IN: the first row of the windows, at the cell numbered `low`
+    const Box *b,            # IN: the windows, but for their width
+    const Tile *tile,
+    Py_ssize_t low,
+    Py_ssize_t cell,         # elements from cell to cell of y
+    real *y,                 # INOUT: a row of maxima
+) noexcept nogil:
+    """Give maxima that are zeros the sign of their windows' first one."""
+    cdef Py_ssize_t channels = program[CHANNELS], o, c
+    cdef Window window
+    cdef Box of = b[0]
+    for o in range(tile.low[2], tile.high[2]):
+        window = clip_at(program, 2, o)
+        of.count[2], of.pitch[2] = window.count, window.step * channels
+        for c in range(channels):
+            if y[c] == 0:
+                y[c] = first_zero(x + (window.start - low) * channels + c, &of)
+        y += cell
+
+
+cdef struct Stack:
+    # The rows of the source that a row of results is made of.
+    const real *x            # the first one, at the first cell that is used
+    Box b                    # all of them, one tap wide
+    double outer             # the divisor of the windows, but for its factor along the width
+    Py_ssize_t at            # where the row of results is
+    Py_ssize_t d             # and which one it is, in the tile
+    Py_ssize_t h
+
+
+cdef bint reduce_upright(
+    Kind kind,
+    const Py_ssize_t *program,
+    const real *x,           # IN
+    Tile *tile,
+    Target *target,          # OUT
+    Py_ssize_t plane,
+    Py_ssize_t planes,       # that are made
+    Space *space,
+) noexcept nogil:
+    """Reduce windows along the height first; False if a maximum has to be exact.
+
+    This leaves one row for each row of results. A few of these are reduced along the width at a
+    time: as they are or, if that would not be done by vectors, turned about. Of equal elements a
+    window's first one counts, whichever column it is in: that matters for zeros, and if what a
+    column comes to is -0.
+    """
+    cdef const Py_ssize_t *field = program + AXES
+    cdef const Py_ssize_t *taps = program + field[AXIS_FIELDS + TAPS_AT]
+    cdef Py_ssize_t depth = (program + field[TAPS_AT])[SIZE], height = taps[SIZE]
+    cdef Py_ssize_t width = (program + field[2 * AXIS_FIELDS + TAPS_AT])[SIZE]
+    cdef Py_ssize_t cell = program[CHANNELS], channels = tile.channels
+    cdef Py_ssize_t low = max(0, space.low[2]), cells = max(0, min(width, space.high[2]) - low)
+    cdef Py_ssize_t n = cells * channels, front = 0, length = n
+    cdef Py_ssize_t out = tile.high[2] - tile.low[2], deep = tile.high[0] - tile.low[0]
+    cdef Py_ssize_t high = tile.high[1] - tile.low[1], left = planes * deep * high, rows
+    cdef Py_ssize_t d = 0, h = 0, r, i
+    # CPUs foresee long rows themselves.
+    cdef Py_ssize_t fresh = taps[ADVANCE] if width * cell <= FORESEEN else 0
+    cdef bint joined = target.height * high == target.depth, alike, signed
+    cdef const double *counts = space.counts[2] if program[MEAN] else NULL
+    cdef const Window *over
+    cdef const Window *along
+    cdef Stack[MOST_UPRIGHT] stacks
+    cdef Stack *s
+    cdef real *row
+    cdef Box b
+    cdef Run run
+    if channels == cell:
+        cells = min(cells, 1)  # one long vector
+    if program[PADDED]:
+        front, length = (low - space.low[2]) * channels, (space.high[2] - space.low[2]) * channels
+    store(space.seen, splat(0))
+    while left:
+        rows = min(left, MOST_UPRIGHT, program[WORK] // max(1, length))
+        if not joined:
+            rows = min(rows, high - h)  # that lie one behind the other
+        left -= rows
+        alike, signed = True, False
+        for r in range(rows):
+            s, row = &stacks[r], space.work + r * length
+            over, along = space.windows[0] + d, space.windows[1] + h
+            s.b = line_of(1, 0)
+            s.b.seen = space.seen
+            s.b.count[0], s.b.count[1] = over.count, along.count
+            s.b.pitch[0] = over.step * height * width * cell
+            s.b.pitch[1] = along.step * width * cell
+            s.x = x + tile.channel
+            if over.count and along.count:
+                s.x += (
+                    (((plane * depth + over.start) * height + along.start) * width + low) * cell
+                )
+            for i in range(front):
+                row[i] = blank(kind)
+            for i in range(front + n, length):
+                row[i] = blank(kind)
+            for i in range(cells):
+                if stack(kind, s.x + i * cell, &s.b, n // cells, min(fresh, along.count),
+                         row + front + i * channels):
+                    signed = True
+            s.at = (plane - tile.plane) * target.plane + d * target.depth + h * target.height
+            s.d, s.h = tile.low[0] + d, tile.low[1] + h
+            s.outer = space.counts[0][d] * space.counts[1][h] if program[MEAN] else 0
+            alike = alike and s.outer == stacks[0].outer
+            h += 1
+            if h == high:
+                h = 0
+                d += 1
+                if d == deep:
+                    d = 0
+                    plane += 1
+        b = line_of(1, 0)
+        run.rows = rows
+        run.x_step, run.y_step, run.places_step = length, target.height, out * channels
+        if program[TURNS]:
+            put_together(space.work, length, length, rows, space.stage)
+            run.rows = 1
+            sweep(kind, False, program, space.stage, MOST_UPRIGHT, &b, MOST_UPRIGHT, out, space,
+                  space.lines, MOST_UPRIGHT, NULL, &run)
+            for r in range(rows):
+                take_turned(space.lines + r, out, stacks[r].outer, counts, target.y + stacks[r].at)
+        else:
+            if program[MEAN] and alike and space.n_segments == 1 and space.alike[0] >= out:
+                divide_box(&b, stacks[0].outer * counts[0])
+            b.large = program[LARGE] and (
+                LANES * <Py_ssize_t>sizeof(real) <= 32 and not (program[MEAN] and b.divisor == 0)
+            )
+            sweep(kind, False, program, space.work, channels, &b, channels, out, space,
+                  target.y + stacks[0].at, target.cell, NULL, &run)
+            for r in range(rows if program[MEAN] and not space.divided else 0):
+                row = target.y + stacks[r].at
+                divide(row, target.cell, stacks[r].outer, counts, space.alike, out, channels, row,
+                       target.cell)
+        for r in range(rows):
+            s = &stacks[r]
+            if signed:
+                mend_zeros(program, s.x, &s.b, tile, low, target.cell, target.y + s.at)
+            if any_empty(space):
+                blot_out(kind, program, tile, target, s.at, s.d, s.h, <unsigned char>0)
+    return all_set(numbers(load(space.seen)))
+
+
+# ---------------------------------------------------------------------------------- other planes
+
+
 cdef enum:
     MOST_ROWS = 16  # that are made in a run: so few that they are near when they are divided
 
@@ -673,16 +858,15 @@ cdef bint reduce_plane(
         return roll_plane(kind, program, x, tile, target, plane, space, argmax)
     if kind == MAX and program[SCAN] and not exact:
         return scan_plane(program, x, tile, target, plane, space)
+    if program[UPRIGHT] and kind != ARGMAX and not exact:
+        return reduce_upright(kind, program, x, tile, target, plane, planes, space)
     if program[SLIDE] and not exact:
         for d in range(tile.low[0], tile.high[0]):
             if not slide(kind, program, x, tile, target, plane, d, space, argmax):
                 return False
         return True
     columns = (space.high[2] - space.low[2]) * tile.channels
-    # Of a few channels, if they are picked: long vectors see elements too often.
-    watched = program[WATCHED] and not exact and kind < SUM and not (
-        MOST_PICKED < channels < LANES and channels > 1
-    )
+    watched = program[WATCHED] and not exact and kind < SUM
     checked = exact or kind >= SUM or watched
     store(space.seen, splat(0))
     if not checked and not copied and not program[SEPARABLE] and tile.channels == channels and (
@@ -855,7 +1039,7 @@ cdef void set_up(
         if axis == 2:
             # Of narrow cells, `sweep` needs windows by themselves only where they are far apart.
             short = (
-                program[CHANNELS] < LANES and taps[ADVANCE] < LANES
+                program[CHANNELS] < LANES and taps[ADVANCE] < LANES and not program[TURNS]
                 and all_inside(taps, low, high)
             )
         whole = unfold(program, axis, low, high, padded and axis == 2, covering, short, space)

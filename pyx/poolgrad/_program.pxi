@@ -63,6 +63,8 @@ cdef enum:
     LARGE           # whether source and result are too large for the caches
     SCAN            # maximum alone: whether large windows of one channel are made by `scan_plane`
     FOLLOW          # planes whose rows are made in one go, as if they were of one
+    UPRIGHT         # forward, no argmax: whether windows are reduced along the height first
+    TURNS           # UPRIGHT: whether rows that this leaves are turned to columns
     ROWS            # the most windows, or cells, that a tile needs of an axis
     AXES            # from here on, for each axis: the fields below
 

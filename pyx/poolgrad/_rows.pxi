@@ -513,8 +513,8 @@ cdef inline bint enough(const Segment *segment, Py_ssize_t width, const Run *run
 
 cdef inline bint picks(const Segment *segment, Py_ssize_t channels) noexcept nogil:
     """Whether `apart` makes a segment of windows of a few channels, cell beside cell."""
-    return 1 < channels <= MOST_PICKED and segment.every == 1 and segment.hop == 2 and (
-        segment.many >= LANES // channels
+    return 1 < channels < LANES and segment.every == 1 and segment.hop > 1 and (
+        segment.many * channels >= LANES
     )
 
 

@@ -40,6 +40,9 @@ LONGEST: Final = 2048
 #: Channels below which neighbouring windows are made as one vector, on some CPU at least.
 NARROW: Final = 16
 
+#: The least taps of windows of one channel that are reduced along the height first.
+LEAST_UPRIGHT: Final = 25
+
 #: Taps above which windows are put together from smaller ones, where they share most of them.
 LARGE: Final = 8
 
@@ -106,7 +109,7 @@ LEAST_LONE: Final = 32
 LARGE_BYTES: Final = 16 * 1024 * 1024
 
 #: Fields of an axis, behind the program's own; see `AXES` and `AXIS_FIELDS` in the kernels.
-HEADER: Final = 34
+HEADER: Final = 36
 PLANES: Final = 0
 GROUP: Final = 2
 PAST: Final = 16
@@ -260,7 +263,8 @@ def program(
     scan = task == "forward" and divisors is None and channels == 1 and _scans(sides, itemsize)
     # Windows that scatter a saved argmax, as few of them do as well as many, and those that
     # `apart` makes by the vector are best left where they are.
-    alone = whole or lone or rolls or scan
+    upright = task == "forward" and not whole and _upright(sides, channels, divisors is None)
+    alone = whole or lone or rolls or scan or upright
     alone = alone or (task == "route" and (many_looks or looks <= FEW_LOOKS))
     few = windows[2].windows < NARROW
     if task == "argmax" and forward:
@@ -282,14 +286,14 @@ def program(
         if singly is not None or most <= MOST_CELLS:
             together, planes, channels = planes, 1, MOST_TOGETHER
     scatter = routes and not roll and (channels < NARROW or many_looks)
-    # Rows of source that each row of the result needs of its own.
-    own = prod(min(s.advance / s.period, s.taps) for s in (depth, height))
+    own = _own(depth, height)
     large = LARGE
     if scan or (divisors is None and width.windows * max(1, channels) >= LEAST_PUT):
         large = LARGE_MAXIMUM
-    ladder = not routes and axes[2].plain and width.taps > large and width.shares(width.taps)
+    by_width = not (routes or upright)
+    ladder = by_width and axes[2].plain and width.taps > large and width.shares(width.taps)
     slide = (
-        not routes
+        by_width
         and depth.trivial
         and axes[1].plain
         and height.period == 1
@@ -298,11 +302,11 @@ def program(
         and height.shares(height.taps)
     )
     along = 2 * isqrt(width.taps) if ladder else width.taps
-    upright = 6 if slide else depth.taps * height.taps
+    stacked = 6 if slide else depth.taps * height.taps
     separable = (
-        not routes
+        by_width
         and depth.taps * height.taps > 1
-        and own * (along + 2) + upright + 2 < depth.taps * height.taps * width.taps
+        and own * (along + 2) + stacked + 2 < depth.taps * height.taps * width.taps
     )
     slide = slide and separable
     padding = width.front + width.back
@@ -321,11 +325,17 @@ def program(
     padded = padded or roll
     ladder = ladder and padded and (separable or depth.taps == height.taps == 1)
     assert not scan or (slide and ladder and padded)
-    copied = padded or task == "adjoint"
+    copied = (padded and not upright) or task == "adjoint"
+    # Rows of windows that are not made by vectors as they lie.
+    turns = (
+        upright
+        and channels == 1
+        and (width.period > 1 or width.step > 1 or width.taps > LARGE or width.windows < NARROW)
+    )
     visits = prod(s.taps * s.period / s.advance for s in sides)
     # Long vectors of narrow cells reach many elements more often than windows do.
     apart = channels == width.period == 1 and width.advance > 1
-    picked = 1 < channels < NARROW and width.period == 1 and width.advance == 2
+    picked = 1 < channels < NARROW and width.period == width.step == 1 < width.advance
     watched = (
         (channels >= NARROW or apart or picked)
         and not copied
@@ -333,13 +343,13 @@ def program(
         and visits <= MOST_VISITS
     )
     # Whether each row is read for one row of results only, and in one pass, on every CPU.
-    once = watched and not picked and all(s.taps * s.period <= s.advance for s in (depth, height))
+    once = watched and all(s.taps * s.period <= s.advance for s in (depth, height))
 
     # Planes whose rows of windows are as far apart from plane to plane as they are in one.
     follow = 1
     if (
         task in ("forward", "argmax")
-        and not (whole or copied or separable)
+        and not (whole or copied or separable or upright)
         and depth.trivial
         and depth.windows == 1
         and axes[1].before == 0
@@ -351,6 +361,8 @@ def program(
     ):
         elements = max(1, height.windows * width.windows * channels)
         follow = max(1, min(planes, MOST_RUN // elements))
+    if upright:
+        follow = MOST_TOGETHER
 
     band = [axis.output for axis in axes]
     sizes = [planes, depth.windows, height.windows, width.windows, max(1, channels)]
@@ -373,7 +385,10 @@ def program(
             rows = min(high, max(1, SCAN_CELLS // columns))
         stage = rows * columns if copied and not scatter else 0
         work = 0
-        if scan:
+        if upright:
+            rows = MOST_TOGETHER if turns else max(1, min(MOST_TOGETHER, MOST_RUN // columns))
+            work, stage = rows * columns, rows * columns * turns
+        elif scan:
             work = (sizes[2] + height.taps - 1) * columns
         elif slide:
             work = (height.taps + 1) * (-(-out // 16) * 16 + 16)
@@ -390,6 +405,8 @@ def program(
             line = max(line, sizes[2] * out)
         if scan:
             line = max(stage, -(-height.taps * columns // 4))  # tails take all four
+        if turns:
+            line = max(line, MOST_TOGETHER * out // 4)
         if task == "argmax" and not separable and height.advance == height.step == 1:
             line = max(line, 2 * out)  # of small windows, rows are made in twos
         slab = 0
@@ -404,7 +421,7 @@ def program(
         """Return the bytes that should stay in cache: the workspace, and rows read again."""
         stage, work, _, slab, _ = workspace()
         deep, high, wide = (s.reach(n) for s, n in zip(sides, sizes[1:4], strict=True))
-        source = 0 if separable or scatter or once else deep * high * wide * sizes[4]
+        source = 0 if separable or upright or scatter or once else deep * high * wide * sizes[4]
         return (stage + work + slab + source) * itemsize
 
     def cut(k: int, least: int, budget: int) -> None:
@@ -435,7 +452,7 @@ def program(
         cut(2, LEAST_ROWS, ROLL_BYTES)
     elif not scatter:
         tall = max(1, 2 * (height.taps * height.period // max(1, height.advance) - 1))
-        if separable:
+        if separable or upright:
             cut(3, max(1, 2048 // cell), TILE_BYTES)
             if width.period == 1:
                 cut(4, 64, TILE_BYTES)
@@ -455,6 +472,8 @@ def program(
         )
         aim = WHOLE_BYTES if whole and channels == 1 else TILE_BYTES
         sizes[0] = max(1, min(planes, aim // plane))
+        if turns:
+            sizes[0] = max(sizes[0], min(planes, MOST_TOGETHER))
         if scatter and channels == 1:
             sizes[0] = max(sizes[0], min(planes, 4))  # which are done in step
     else:
@@ -470,7 +489,7 @@ def program(
         planes, channels, *sizes, separable, ladder, slide, roll, padded, watched,
         divisors is not None and not backward, task == "adjoint", lone, past, scatter,
         slab, *band, stage, work, line,
-        whole, together, cells_in, cells_out, 0, vast, scan, follow, table,
+        whole, together, cells_in, cells_out, 0, vast, scan, follow, upright, turns, table,
     ]  # fmt: skip
     carried = task == "argmax"
     shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0
@@ -546,6 +565,31 @@ def _rolls(sides: tuple[Side, Side, Side]) -> bool:
         and width.taps <= LARGE
         and (width.taps - 1) * width.step <= MOST_REACH
         and LEAST_ROLLED <= width.windows <= LONGEST
+    )
+
+
+def _own(depth: Side, height: Side) -> float:
+    """Return how many rows of the source each row of results has for its own."""
+    return prod(min(side.advance / side.period, side.taps) for side in (depth, height))
+
+
+def _upright(sides: tuple[Side, Side, Side], channels: int, maximum: bool) -> bool:
+    """Return whether windows are reduced along the height first.
+
+    They are if they lie apart along the width, and to reduce their columns, whose elements are side
+    by side, and then one row takes less than to look for taps in each row, or than to reduce all
+    rows. Small windows of one channel are made out of all their rows in registers. The order of a
+    sum may not depend on the channels; maxima of wide cells are made in the order that memory has.
+    """
+    depth, height, width = sides
+    rows, columns = depth.taps * height.taps, width.advance / width.period
+    large = rows * width.taps >= LEAST_UPRIGHT
+    return (
+        width.advance > 1
+        and ((channels < NARROW and (large or channels > 1)) if maximum else large)
+        and not any(side.taps > LARGE and side.shares(side.taps) for side in (height, width))
+        and rows * columns + width.taps + 2
+        < min(1.5 * rows * width.taps, _own(depth, height) * (width.taps + 2) + 2 + rows)
     )
 
 
