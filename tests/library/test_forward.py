@@ -149,6 +149,17 @@ MIDDLE = [
     ((3, 6, 51, 40), (3, 2), {}),
     ((4, 12, 7, 33), (2, 3), {"stride": (4, 1)}),
     ((1, 9, 1030, 3), (1, 9), {"stride": (3, 2)}),
+    # Windows that are reduced along the height first: in tiles, volumes, padding, in few columns.
+    ((2, 140, 43, 3), 5, {"stride": 4}),
+    ((1, 37, 50, 18), (8, 9), {"stride": 7, "padding": 3}),
+    ((2, 33, 20, 6), 3, {"stride": 2, "padding": 1}),
+    ((1, 9, 30, 31, 5), (2, 3, 4), {"stride": (2, 3, 3)}),
+    ((20, 30, 31, 1), (6, 11), {"stride": (6, 7)}),
+    ((1, 16, 9, 700), (4, 8), {"stride": (4, 8)}),
+    # Cells narrower than a vector, of windows that are apart.
+    ((2, 11, 23, 7), 2, {}),
+    ((1, 12, 26, 13), (3, 2), {"stride": (3, 5)}),
+    ((3, 4, 2, 3), (2, 2), {"stride": (1, 2)}),
     # Whole planes.
     ((1, 5, 7, 50), (5, 7), {}),
     ((3, 7, 7, 1500), 7, {}),
@@ -173,6 +184,26 @@ def test_middle_sized_max(shape, kernel_size, options, layout, dtype, values):
     assert_same_bits(y, expected)
     assert_same_bits(argmax, winners)
     assert_same_bits(pg.max_pool(x, kernel_size, layout=layout, **options), expected)
+
+
+# Some of these are reduced along the height first, so columns, not rows, find a zero before others.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "kernel_size", "options"),
+    [
+        ((2, 33, 47, 3), 3, {"stride": 2, "padding": 1}),
+        ((2, 33, 47, 1), 5, {"stride": 5}),
+        ((9, 20, 20, 1), 6, {"stride": 5}),
+        ((1, 8, 8, 2), 3, {"stride": 3}),
+    ],
+)
+def test_a_maximum_of_zeros_has_the_sign_of_the_first(shape, kernel_size, options, dtype):
+    x = fill("zeros", shape, dtype, 3)
+    expected = windowed.max_pool(x, kernel_size, **options)[0]
+    assert_same_bits(pg.max_pool(x, kernel_size, **options), expected)
+    few = np.where(fill("normal", shape, dtype, 4) < 2, -1, x).astype(dtype)
+    expected = windowed.max_pool(few, kernel_size, **options)[0]
+    assert_same_bits(pg.max_pool(few, kernel_size, **options), expected)
 
 
 @pytest.mark.parametrize("count_include_pad", [True, False], ids=["include", "exclude"])
