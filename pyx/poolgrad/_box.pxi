@@ -442,105 +442,6 @@ cdef inline void fetch_further(Py_ssize_t lines, Ahead *ahead) noexcept nogil:
             ahead.at += ahead.gap * (PLACES - 1)
 
 
-cdef inline void stack_strip(
-    Kind kind, int pieces, int vectors, Py_ssize_t deep, Py_ssize_t high, const real *x,
-    Py_ssize_t gap, Py_ssize_t back, Py_ssize_t down, real *y, vec *looked, flags *signed
-) noexcept nogil:
-    """As `stack`, for one or two pieces of a row, `gap` elements apart, of so many vectors."""
-    cdef vec[2][4] best
-    cdef vec v
-    cdef mask none = splat_bits(0)
-    cdef Py_ssize_t d, h = 1
-    cdef const real *row
-    cdef int u, k
-    for k in range(pieces):
-        for u in range(vectors):
-            best[k][u] = load(x + k * gap + u * LANES)
-            if kind == MAX:
-                looked[u] = looked[u] + best[k][u]
-    for d in range(deep):
-        row = x + d * back + h * down
-        while h < high:
-            for k in range(pieces):
-                for u in range(vectors):
-                    v = load(row + k * gap + u * LANES)
-                    if kind == MAX:
-                        looked[u] = looked[u] + v
-                    fold(kind, QUICK, v, none, &best[k][u], &none)
-            row += down
-            h += 1
-        h = 0
-    for k in range(pieces):
-        for u in range(vectors):
-            store(y + k * gap + u * LANES, best[k][u])
-            if kind == MAX:
-                signed[0] |= equal_bits(<mask>best[k][u], <mask>splat(<real>-0.0))
-
-
-cdef inline bint stack_as(
-    Kind kind, Py_ssize_t deep, Py_ssize_t high, const real *x, const Box *b, Py_ssize_t n,
-    Py_ssize_t fresh, real *y
-) noexcept nogil:
-    cdef Py_ssize_t i = 0, back = b.pitch[0], down = b.pitch[1], far = distance(high, down), d, k
-    cdef Py_ssize_t gap
-    cdef vec[4] looked
-    cdef flags signed = larger(splat(0), splat(0))
-    cdef const char *soon
-    for k in range(4):
-        looked[k] = splat(0)
-    while i < n:
-        # The last vectors may overlap those before, and make some elements twice.
-        if n - i > 4 * LANES:
-            # Of rows that fit in registers, all of one is read before the next.
-            gap = min(n - i - 4 * LANES, 4 * LANES)
-            for d in range(deep):
-                soon = <const char *>(x + far + d * back + fresh * i)
-                for k in range(fresh * (gap + 4 * LANES) * <Py_ssize_t>sizeof(real) // 64):
-                    poolgrad_prefetch(soon + 64 * k)
-            stack_strip(kind, 2, 4, deep, high, x + i, gap, back, down, y + i, looked, &signed)
-            i += gap + 4 * LANES
-        elif n >= 4 * LANES:
-            i = min(i, n - 4 * LANES)
-            stack_strip(kind, 1, 4, deep, high, x + i, 0, back, down, y + i, looked, &signed)
-            i += 4 * LANES
-        elif n >= 2 * LANES:
-            i = min(i, n - 2 * LANES)
-            stack_strip(kind, 1, 2, deep, high, x + i, 0, back, down, y + i, looked, &signed)
-            i += 2 * LANES
-        else:
-            i = min(i, n - LANES)
-            stack_strip(kind, 1, 1, deep, high, x + i, 0, back, down, y + i, looked, &signed)
-            i += LANES
-    if kind == MAX:
-        store(b.seen, load(b.seen) + (looked[0] + looked[1]) + (looked[2] + looked[3]))
-    return not all_set(every_lane() & ~signed)
-
-
-cdef inline bint stack_rows(
-    Kind kind, const real *x, const Box *b, Py_ssize_t n, Py_ssize_t fresh, real *y
-) noexcept nogil:
-    if b.count[0] == 1 and b.count[1] == 3:
-        return stack_as(kind, 1, 3, x, b, n, fresh, y)
-    return stack_as(kind, b.count[0], b.count[1], x, b, n, fresh, y)
-
-
-cdef bint stack(
-    Kind kind,
-    const real *x,       # IN: the first row of the box
-    Box *b,              # IN: one tap wide
-    Py_ssize_t n,        # elements of a row
-    Py_ssize_t fresh,    # rows from this box to the next one below
-    real *y,             # OUT: the largest of each column, or their sum
-) noexcept nogil:
-    """As `box`, of rows that are read in their order; return whether a maximum is -0, or may be."""
-    if n < LANES or b.count[0] * b.count[1] == 0:
-        box(kind, False, x, b, n, y, NULL)
-        return kind == MAX
-    if kind == MAX:
-        return stack_rows(MAX, x, b, n, fresh, y)
-    return stack_rows(SUM, x, b, n, fresh, y)
-
-
 cdef inline void take_tap(
     Kind kind, Care care, Py_ssize_t place, vec v, vec *best, mask *kept, vec *sums
 ) noexcept nogil:
@@ -1075,3 +976,105 @@ cdef void apart(
         apart_argmax_watch(x, b, hop, n, run, y, places)
     else:
         apart_argmax_quick(x, b, hop, n, run, y, places)
+
+
+# ---------------------------------------------------------------------------------- rows on rows
+
+
+cdef inline void stack_strip(
+    Kind kind, int pieces, int vectors, Py_ssize_t deep, Py_ssize_t high, const real *x,
+    Py_ssize_t gap, Py_ssize_t back, Py_ssize_t down, real *y, vec *looked, flags *signed
+) noexcept nogil:
+    """As `stack`, for one or two pieces of a row, `gap` elements apart, of so many vectors."""
+    cdef vec[2][4] best
+    cdef vec v
+    cdef mask none = splat_bits(0)
+    cdef Py_ssize_t d, h = 1
+    cdef const real *row
+    cdef int u, k
+    for k in range(pieces):
+        for u in range(vectors):
+            best[k][u] = load(x + k * gap + u * LANES)
+            if kind == MAX:
+                looked[u] = looked[u] + best[k][u]
+    for d in range(deep):
+        row = x + d * back + h * down
+        while h < high:
+            for k in range(pieces):
+                for u in range(vectors):
+                    v = load(row + k * gap + u * LANES)
+                    if kind == MAX:
+                        looked[u] = looked[u] + v
+                    fold(kind, QUICK, v, none, &best[k][u], &none)
+            row += down
+            h += 1
+        h = 0
+    for k in range(pieces):
+        for u in range(vectors):
+            store(y + k * gap + u * LANES, best[k][u])
+            if kind == MAX:
+                signed[0] |= equal_bits(<mask>best[k][u], <mask>splat(<real>-0.0))
+
+
+cdef inline bint stack_as(
+    Kind kind, Py_ssize_t deep, Py_ssize_t high, const real *x, const Box *b, Py_ssize_t n,
+    Py_ssize_t fresh, real *y
+) noexcept nogil:
+    cdef Py_ssize_t i = 0, back = b.pitch[0], down = b.pitch[1], far = distance(high, down), d, k
+    cdef Py_ssize_t gap
+    cdef vec[4] looked
+    cdef flags signed = larger(splat(0), splat(0))
+    cdef const char *soon
+    for k in range(4):
+        looked[k] = splat(0)
+    while i < n:
+        # The last vectors may overlap those before, and make some elements twice.
+        if n - i > 4 * LANES:
+            # Of rows that fit in registers, all of one is read before the next.
+            gap = min(n - i - 4 * LANES, 4 * LANES)
+            for d in range(deep):
+                soon = <const char *>(x + far + d * back + fresh * i)
+                for k in range(fresh * (gap + 4 * LANES) * <Py_ssize_t>sizeof(real) // 64):
+                    poolgrad_prefetch(soon + 64 * k)
+            stack_strip(kind, 2, 4, deep, high, x + i, gap, back, down, y + i, looked, &signed)
+            i += gap + 4 * LANES
+        elif n >= 4 * LANES:
+            i = min(i, n - 4 * LANES)
+            stack_strip(kind, 1, 4, deep, high, x + i, 0, back, down, y + i, looked, &signed)
+            i += 4 * LANES
+        elif n >= 2 * LANES:
+            i = min(i, n - 2 * LANES)
+            stack_strip(kind, 1, 2, deep, high, x + i, 0, back, down, y + i, looked, &signed)
+            i += 2 * LANES
+        else:
+            i = min(i, n - LANES)
+            stack_strip(kind, 1, 1, deep, high, x + i, 0, back, down, y + i, looked, &signed)
+            i += LANES
+    if kind == MAX:
+        store(b.seen, load(b.seen) + (looked[0] + looked[1]) + (looked[2] + looked[3]))
+    return not all_set(every_lane() & ~signed)
+
+
+cdef inline bint stack_rows(
+    Kind kind, const real *x, const Box *b, Py_ssize_t n, Py_ssize_t fresh, real *y
+) noexcept nogil:
+    if b.count[0] == 1 and b.count[1] == 3:
+        return stack_as(kind, 1, 3, x, b, n, fresh, y)
+    return stack_as(kind, b.count[0], b.count[1], x, b, n, fresh, y)
+
+
+cdef bint stack(
+    Kind kind,
+    const real *x,       # IN: the first row of the box
+    Box *b,              # IN: one tap wide
+    Py_ssize_t n,        # elements of a row
+    Py_ssize_t fresh,    # rows from this box to the next one below
+    real *y,             # OUT: the largest of each column, or their sum
+) noexcept nogil:
+    """As `box`, of rows that are read in their order; return whether a maximum is -0, or may be."""
+    if n < LANES or b.count[0] * b.count[1] == 0:
+        box(kind, False, x, b, n, y, NULL)
+        return kind == MAX
+    if kind == MAX:
+        return stack_rows(MAX, x, b, n, fresh, y)
+    return stack_rows(SUM, x, b, n, fresh, y)

@@ -12,21 +12,23 @@ a) Arrays are rows of cells of C neighbouring elements, in planes and volumes: (
 b) One primitive does all arithmetic: `box` reduces a box of vectors to one vector, in registers.
    What is a vector depends on the row: the channels of a cell; a whole run of neighbouring cells
    where windows move by one cell; with one channel, neighbouring windows whose taps are sorted
-   in registers (`apart`); with few channels, the same by permutations; or as
-   many windows as there would be if they moved by one cell, of which every so many-th is kept.
+   in registers (`apart`); with few channels, the same by permutations, or a window and what lies
+   behind its channels; or as many windows as there would be if they moved by one cell, of which
+   every so many-th is kept.
 c) Small windows are boxes as they are. Larger ones, which share most of their taps, are reduced
    along the width first, to rows that the workspace keeps, then along height and depth. Much
    larger ones are put together from windows of 4, 16, ... taps along the width (`ladder`), or, of
    cells that are vectors, from the tails and heads of blocks (`scan`), and from those of rows along
    the height (`slide`), at about the same cost whatever their size; of one channel, a maximum's
-   rows are such cells (`scan_plane`). Rows of one channel are read
-   once for all the small windows a cell apart that they are in (`roll`). An average of a whole
-   plane has a loop of its own (`reduce_whole`), and so has the gradient of one whose windows share
-   no cell (`share_tile`).
+   rows are such cells (`scan_plane`). Rows of one channel are read once for all the small windows
+   a cell apart that they are in (`roll`). An average of a whole plane has a loop of its own
+   (`reduce_whole`), and so has the gradient of one whose windows share no cell (`share_tile`).
+   Windows that lie apart along the width may be reduced along the height first, since columns that
+   are side by side are vectors; what is left is one row (`reduce_upright`).
 d) The vector instructions for a maximum forget NaNs, and padding with -inf could tie with a real
    -inf. So the source is looked at first, and planes with either are done by slower loops that
    know the rules. Width first, and a strict comparison, keep the first of equal values in
-   row-major order exactly.
+   row-major order exactly; height first, the sign of a zero may have to be mended (`mend_zeros`).
 e) Results are cut into tiles that threads take from a common counter. A tile's owner alone writes
    it, and the order of every sum follows from the geometry, so the bits of a result depend
    neither on the number of threads, nor on the tiles, nor on the instruction set.

@@ -610,12 +610,11 @@ cdef void share_tile(
 
 
 cdef enum:
-    MOST_UPRIGHT = 16  # rows at a time: as many as are turned about
-    FORESEEN = 2048    # elements
+    FORESEEN = 2048  # elements of a row, from which on CPUs foresee what is read next
 
 
 cdef void take_turned(
-    const real *x,           # IN: cells of MOST_UPRIGHT rows
+    const real *x,           # IN: cells of MOST_TOGETHER rows
     Py_ssize_t width,
     double outer,            # of a row, the divisor but for its factor along the width
     const double *counts,    # IN: of each cell, that factor; or NULL
@@ -625,10 +624,10 @@ cdef void take_turned(
     cdef Py_ssize_t w
     if counts == NULL:
         for w in range(width):
-            y[w] = x[w * MOST_UPRIGHT]
+            y[w] = x[w * MOST_TOGETHER]
     else:
         for w in range(width):
-            y[w] = x[w * MOST_UPRIGHT] / <real>(outer * counts[w])
+            y[w] = x[w * MOST_TOGETHER] / <real>(outer * counts[w])
 
 
 cdef inline real first_zero(const real *x, const Box *b) noexcept nogil:
@@ -672,7 +671,7 @@ cdef struct Stack:
     Box b                    # all of them, one tap wide
     double outer             # the divisor of the windows, but for its factor along the width
     Py_ssize_t at            # where the row of results is
-    Py_ssize_t d             # and which one it is, in the tile
+    Py_ssize_t d             # and which one it is
     Py_ssize_t h
 
 
@@ -703,13 +702,12 @@ cdef bint reduce_upright(
     cdef Py_ssize_t out = tile.high[2] - tile.low[2], deep = tile.high[0] - tile.low[0]
     cdef Py_ssize_t high = tile.high[1] - tile.low[1], left = planes * deep * high, rows
     cdef Py_ssize_t d = 0, h = 0, r, i
-    # CPUs foresee long rows themselves.
     cdef Py_ssize_t fresh = taps[ADVANCE] if width * cell <= FORESEEN else 0
     cdef bint joined = target.height * high == target.depth, alike, signed
     cdef const double *counts = space.counts[2] if program[MEAN] else NULL
     cdef const Window *over
     cdef const Window *along
-    cdef Stack[MOST_UPRIGHT] stacks
+    cdef Stack[MOST_TOGETHER] stacks
     cdef Stack *s
     cdef real *row
     cdef Box b
@@ -720,7 +718,7 @@ cdef bint reduce_upright(
         front, length = (low - space.low[2]) * channels, (space.high[2] - space.low[2]) * channels
     store(space.seen, splat(0))
     while left:
-        rows = min(left, MOST_UPRIGHT, program[WORK] // max(1, length))
+        rows = min(left, MOST_TOGETHER, program[WORK] // max(1, length))
         if not joined:
             rows = min(rows, high - h)  # that lie one behind the other
         left -= rows
@@ -763,8 +761,8 @@ cdef bint reduce_upright(
         if program[TURNS]:
             put_together(space.work, length, length, rows, space.stage)
             run.rows = 1
-            sweep(kind, False, program, space.stage, MOST_UPRIGHT, &b, MOST_UPRIGHT, out, space,
-                  space.lines, MOST_UPRIGHT, NULL, &run)
+            sweep(kind, False, program, space.stage, MOST_TOGETHER, &b, MOST_TOGETHER, out, space,
+                  space.lines, MOST_TOGETHER, NULL, &run)
             for r in range(rows):
                 take_turned(space.lines + r, out, stacks[r].outer, counts, target.y + stacks[r].at)
         else:

@@ -40,7 +40,8 @@ LONGEST: Final = 2048
 #: Channels below which neighbouring windows are made as one vector, on some CPU at least.
 NARROW: Final = 16
 
-#: The least taps of windows of one channel that are reduced along the height first.
+#: The least taps of windows that are reduced along the height first, but for maxima of a few
+#: channels.
 LEAST_UPRIGHT: Final = 25
 
 #: Taps above which windows are put together from smaller ones, where they share most of them.
@@ -261,9 +262,9 @@ def program(
     rolls = channels == 1 and _rolls(windows if task == "search" else sides)
     roll = rolls and _rolls(sides) and not (routes and many_looks)
     scan = task == "forward" and divisors is None and channels == 1 and _scans(sides, itemsize)
+    upright = task == "forward" and not whole and _upright(sides, channels, divisors is None)
     # Windows that scatter a saved argmax, as few of them do as well as many, and those that
     # `apart` makes by the vector are best left where they are.
-    upright = task == "forward" and not whole and _upright(sides, channels, divisors is None)
     alone = whole or lone or rolls or scan or upright
     alone = alone or (task == "route" and (many_looks or looks <= FEW_LOOKS))
     few = windows[2].windows < NARROW
@@ -406,7 +407,7 @@ def program(
         if scan:
             line = max(stage, -(-height.taps * columns // 4))  # tails take all four
         if turns:
-            line = max(line, MOST_TOGETHER * out // 4)
+            line = max(line, MOST_TOGETHER * out // 4)  # results take all four
         if task == "argmax" and not separable and height.advance == height.step == 1:
             line = max(line, 2 * out)  # of small windows, rows are made in twos
         slab = 0
