@@ -25,14 +25,15 @@ __all__ = ["Program", "Task", "in_rows", "program"]
 #: average; dx of a maximum, of a saved argmax or of a searched one.
 Task = Literal["forward", "argmax", "windows", "adjoint", "route", "search"]
 
-#: Bytes of source that a tile aims at, so that what it reads twice is still in the L2 cache.
+#: Bytes of a tile of planes, and of what is put down for the next of its rows, that stay in the L1
+#: or L2 cache.
 TILE_BYTES: Final = 128 * 1024
 
-#: Bytes of workspace that a tile may take before it is made so low that most rows are made twice;
-#: and of windows that have more taps along an axis than ordinary ones.
-MOST_BYTES: Final = 384 * 1024
+#: Bytes that a tile may take, its workspace and the rows that it reads again; and if its windows
+#: have more taps along an axis than ordinary ones. Cells in full are worth more than an L2 cache.
+MOST_BYTES: Final = 768 * 1024
 ORDINARY: Final = 16
-VAST_BYTES: Final = 1152 * 1024
+VAST_BYTES: Final = 2304 * 1024
 
 #: The longest side of a tile, since the tables unfolded for it should stay in cache too.
 LONGEST: Final = 2048
@@ -372,6 +373,8 @@ def program(
     if slide and not scan:
         sizes[2] = height.windows
 
+    carried = task == "argmax"
+
     def workspace() -> tuple[int, int, int, int, int]:
         """Return the elements of stage, work, line and slab, and the rows of tables."""
         deep, high, wide = (s.reach(n) for s, n in zip(sides, sizes[1:4], strict=True))
@@ -423,7 +426,7 @@ def program(
         stage, work, _, slab, _ = workspace()
         deep, high, wide = (s.reach(n) for s, n in zip(sides, sizes[1:4], strict=True))
         source = 0 if separable or upright or scatter or once else deep * high * wide * sizes[4]
-        return (stage + work + slab + source) * itemsize
+        return (stage + work * (1 + carried) + slab + source) * itemsize
 
     def cut(k: int, least: int, budget: int) -> None:
         while sizes[k] > least and used() > budget:
@@ -439,7 +442,7 @@ def program(
         cut(2, 2 * height.taps, TILE_BYTES)
     elif slide:
         budget = VAST_BYTES if max(height.taps, width.taps) > ORDINARY else MOST_BYTES
-        for k, least in ((3, max(4 * width.taps, 512 // cell, 1)), (4, 32), (3, 1), (4, 16)):
+        for k, least in ((3, max(width.taps, 512 // cell)), (4, 64), (3, 1), (4, 16)):
             cut(k, least, budget)
     elif scatter and task == "search":
         # Windows are searched band by band; low bands would search many rows twice.
@@ -452,14 +455,18 @@ def program(
         sizes[1] = 1
         cut(2, LEAST_ROWS, ROLL_BYTES)
     elif not scatter:
-        tall = max(1, 2 * (height.taps * height.period // max(1, height.advance) - 1))
-        if separable or upright:
-            cut(3, max(1, 2048 // cell), TILE_BYTES)
-            if width.period == 1:
-                cut(4, 64, TILE_BYTES)
-        cut(1, 1, TILE_BYTES)
-        cut(2, tall, TILE_BYTES)
-        for k, least in ((2, 1), (3, max(1, 512 // cell)), (4, 64), (3, 1), (4, 16)):
+        if separable:
+            # Lower tiles reduce some rows twice, narrower ones some columns, and read memory in
+            # pieces.
+            far, tall = (
+                max(1, 2 * (s.taps * s.period // max(1, s.advance) - 1)) for s in (depth, height)
+            )
+            low, wide = tall if depth.taps > 1 else 4 * tall, max(1, 2048 // cell)
+            for k, least in (
+                (1, far), (2, low), (3, max(4 * width.taps, wide)), (2, tall), (3, wide),
+            ):  # fmt: skip
+                cut(k, least, MOST_BYTES)
+        for k, least in ((1, 1), (2, 1), (3, max(1, 512 // cell)), (4, 64), (3, 1), (4, 16)):
             cut(k, least, MOST_BYTES)
     if separable and sizes[4] < channels and _framed(width):
         padded = copied = True  # so that a row is one vector again
@@ -492,7 +499,6 @@ def program(
         slab, *band, stage, work, line,
         whole, together, cells_in, cells_out, 0, vast, scan, follow, upright, turns, table,
     ]  # fmt: skip
-    carried = task == "argmax"
     shared = 3 * (cells_in + cells_out) * MOST_TOGETHER * itemsize if together else 0
     if singly is not None:
         shared = 2 * width.windows * MOST_TOGETHER * itemsize + singly.workspace_bytes
@@ -531,6 +537,7 @@ def _by_rows(
     large = LARGE_MAXIMUM if maximum and task == "forward" else LARGE
     budget = VAST_BYTES if max(height.taps, width.taps) > ORDINARY else MOST_BYTES
     row = MOST_TOGETHER * itemsize * (width.windows + width.front + width.back + width.taps)
+    row *= 2 if task == "argmax" else 1
     groups = -(-planes // MOST_TOGETHER)
     full = planes >= MOST_TOGETHER and 4 * planes >= 3 * groups * MOST_TOGETHER
     return (
@@ -636,8 +643,9 @@ def _cuts(
     if scan:
         return (0, 1, 4), (2, 2 * height.taps, 2), (2, 1, 1)  # rows are short
     if slide:
-        # Lower tiles make some rows twice, narrower ones some columns, and not in their order; of
-        # few channels each cell is read and written in pieces.
-        low, wide = 2 * height.taps, 4 * width.taps
-        return (0, 1, 4), (4, 64, 4), (2, low, 2), (3, wide, 2), (4, 16, 1), (2, 1, 1)
-    return (0, 1, 4), (1, 1, 4), (2, 8, 4), (3, 64, 4), (4, 64, 4), (4, 16, 1), (2, 1, 1), (3, 1, 1)
+        # Lower tiles make some rows twice, narrower ones some columns; of fewer channels, memory
+        # is read and written in pieces, which takes longer than both.
+        low, wide = height.taps, width.taps
+        twice = (3, 4 * wide, 2), (2, 2 * low, 2)
+        return (0, 1, 4), *twice, (3, wide, 1), (2, low, 1), (4, 16, 1), (2, 1, 1)
+    return (0, 1, 4), (1, 1, 4), (2, 8, 4), (3, 64, 4), (2, 2, 4), (4, 16, 1), (2, 1, 1), (3, 1, 1)
