@@ -374,6 +374,7 @@ def program(
         sizes[2] = height.windows
 
     carried = task == "argmax"
+    mark = 1 if prod(axis.kernel for axis in axes) <= 255 else 4  # bytes of an element of an argmax
 
     def workspace() -> tuple[int, int, int, int, int]:
         """Return the elements of stage, work, line and slab, and the rows of tables."""
@@ -426,7 +427,7 @@ def program(
         stage, work, _, slab, _ = workspace()
         deep, high, wide = (s.reach(n) for s, n in zip(sides, sizes[1:4], strict=True))
         source = 0 if separable or upright or scatter or once else deep * high * wide * sizes[4]
-        return (stage + work * (1 + carried) + slab + source) * itemsize
+        return (stage + work * (1 + carried) + source) * itemsize + slab * mark
 
     def cut(k: int, least: int, budget: int) -> None:
         while sizes[k] > least and used() > budget:
@@ -446,11 +447,11 @@ def program(
             cut(k, least, budget)
     elif scatter and task == "search":
         # Windows are searched band by band; low bands would search many rows twice.
-        while sizes[4] > 16 and prod(band[1:]) * sizes[4] * itemsize > MOST_BYTES:
-            sizes[4] = max(16, (sizes[4] + 1) // 2)
-        for k in range(3):
-            while band[k] > 1 and prod(band) * sizes[4] * itemsize > MOST_BYTES:
-                band[k] = (band[k] + 1) // 2
+        held = [*band, sizes[4]]
+        for k, low in ((0, 1), (1, 4 * windows[1].taps), (3, 64), (1, 1), (2, 1), (3, 16)):
+            while held[k] > low and prod(held) * mark > MOST_BYTES:
+                held[k] = max(low, (held[k] + 1) // 2)
+        *band, sizes[4] = held
     elif roll:
         sizes[1] = 1
         cut(2, LEAST_ROWS, ROLL_BYTES)
@@ -504,7 +505,7 @@ def program(
         shared = 2 * width.windows * MOST_TOGETHER * itemsize + singly.workspace_bytes
     # As `lay_out` adds them up: each part with a margin, and what is known of each window.
     spaces = (stage + work + 4 * line + 6 * 64) * itemsize * (1 + carried) + 24 * 64
-    spaces += 4 * (stage + 64) * routes + 2 * slab * itemsize + table * 266
+    spaces += 4 * (stage + 64) * routes + slab * mark + table * 266
     return Program(
         axes,
         divisors,
