@@ -25,13 +25,13 @@ __all__ = ["Program", "Task", "in_rows", "program"]
 #: average; dx of a maximum, of a saved argmax or of a searched one.
 Task = Literal["forward", "argmax", "windows", "adjoint", "route", "search"]
 
-#: Bytes of a tile of planes, and of what is put down for the next of its rows, that stay in the L1
-#: or L2 cache.
+#: Bytes of a tile of small planes, and of the rows of a scan, which stay in the L2 cache.
 TILE_BYTES: Final = 128 * 1024
 
-#: Bytes that a tile may take, its workspace and the rows that it reads again; and if its windows
-#: have more taps along an axis than ordinary ones. Cells in full are worth more than an L2 cache.
-MOST_BYTES: Final = 768 * 1024
+#: Bytes that a tile may take, of workspace and of rows that are read again; and if its windows have
+#: more taps along an axis than ordinary ones. To read memory in order is worth more than to stay in
+#: the L2 cache.
+MOST_BYTES: Final = 896 * 1024
 ORDINARY: Final = 16
 VAST_BYTES: Final = 2304 * 1024
 
@@ -423,11 +423,12 @@ def program(
         return stage, work, line, slab, table
 
     def used() -> int:
-        """Return the bytes that should stay in cache: the workspace, and rows read again."""
-        stage, work, _, slab, _ = workspace()
+        """Return the bytes that a tile takes: the workspace, and rows read again."""
+        stage, work, line, slab, _ = workspace()
         deep, high, wide = (s.reach(n) for s, n in zip(sides, sizes[1:4], strict=True))
         source = 0 if separable or upright or scatter or once else deep * high * wide * sizes[4]
-        return (stage + work * (1 + carried) + source) * itemsize + slab * mark
+        lines = 4 * line if separable else 0
+        return (stage + (work + lines) * (1 + carried) + source) * itemsize + slab * mark
 
     def cut(k: int, least: int, budget: int) -> None:
         while sizes[k] > least and used() > budget:
@@ -537,6 +538,7 @@ def _by_rows(
     depth, height, width = (axis.windows for axis in axes)
     large = LARGE_MAXIMUM if maximum and task == "forward" else LARGE
     budget = VAST_BYTES if max(height.taps, width.taps) > ORDINARY else MOST_BYTES
+    # At least what `workspace` makes of it, with the lines: the tile is not to be cut.
     row = MOST_TOGETHER * itemsize * (width.windows + width.front + width.back + width.taps)
     row *= 2 if task == "argmax" else 1
     groups = -(-planes // MOST_TOGETHER)
@@ -549,7 +551,7 @@ def _by_rows(
         and _framed(width)
         and NARROW <= width.size <= LONGEST
         and NARROW <= width.windows <= LONGEST
-        and (height.taps + 3) * row <= budget
+        and (height.taps + 11) * row <= budget
         and (full or most <= MOST_CELLS)
     )
 

@@ -256,6 +256,15 @@ def test_long_rows_take_little_workspace(shape):
     assert made.workspace_bytes < 3 * 2**20
 
 
+@pytest.mark.parametrize("channels", [16, 64, 256, 1024])
+@pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
+@pytest.mark.parametrize("kernel_size", [5, 9, 16])
+def test_overlapping_windows_take_less_than_a_mebibyte(kernel_size, op, channels):
+    made = pg.plan(op, (1, 128, 128, channels), kernel_size=kernel_size, stride=1)
+    for task in ("forward", "argmax") if op == "max_pool" else ("forward", "adjoint"):
+        assert made._program(task).workspace_bytes < 2**20
+
+
 def test_workspace_is_that_of_the_pass_that_needs_most():
     made = pg.plan(  # a forward that does planes together, while one with an argmax does not
         "max_pool",
