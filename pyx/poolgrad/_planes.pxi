@@ -73,6 +73,22 @@ cdef void finish(
         places += out
 
 
+cdef inline void divide_alike(
+    const Py_ssize_t *program, Tile *tile, Py_ssize_t d, Py_ssize_t h, Py_ssize_t rows,
+    Space *space, Box *b
+) noexcept nogil:
+    """Have a box divide what it makes of rows before it stores it, if they have one divisor."""
+    cdef const double *counts = space.counts[1] + h - tile.low[1]
+    cdef Py_ssize_t r = 1
+    b.divisor = b.factor = 0
+    if program[MEAN] and space.alike[0] >= tile.high[2] - tile.low[2]:
+        while r < rows and counts[r] == counts[0]:
+            r += 1
+        if r == rows:
+            divide_box(b, space.counts[0][d - tile.low[0]] * counts[0] * space.counts[2][0])
+    space.divided = b.divisor != 0
+
+
 cdef void blot_out(
     Kind kind,
     const Py_ssize_t *program,
@@ -215,6 +231,7 @@ cdef bint slide(
                     (plane - tile.plane) * target.plane + (d - tile.low[0]) * target.depth
                     + (h - tile.low[1]) * target.height
                 )
+                divide_alike(program, tile, d, h, 1, space, &b)
                 emit(kind, False, tails + i * length, &b, tile, row_in(target, at),
                      pitch_in(target, tile), space.places)
                 finish(kind, program, space.places, tile, target, plane, d, h, 1, space, argmax)
@@ -410,12 +427,7 @@ cdef bint roll_plane(
         ):
             return False
         x, which = space.stage, space.stage_argmax
-    if program[MEAN] and space.alike[0] >= out:
-        many = 1
-        while many < rows and space.counts[1][many] == space.counts[1][0]:
-            many += 1
-        if many == rows:
-            divide_box(&b, space.counts[0][0] * space.counts[1][0] * space.counts[2][0])
+    divide_alike(program, tile, tile.low[0], tile.low[1], rows, space, &b)
     roll(kind, program[SEPARABLE], x, which, &b, rows, out,
          target.y + at if target.kept else space.lines, out, space.places)
     # Rows of results lie side by side.
@@ -840,7 +852,6 @@ cdef bint reduce_plane(
     cdef real *made = space.lines + 3 * space.line  # a row that goes past the caches
     cdef real *to
     cdef Py_ssize_t to_pitch
-    cdef const double *down_counts
     cdef const char *which = NULL
     cdef Box b
     cdef Rows rows
@@ -960,6 +971,7 @@ cdef bint reduce_plane(
             if program[SEPARABLE]:
                 if kind == ARGMAX:
                     b.carried = rows.places + i
+                divide_alike(program, tile, d, h, 1, space, &b)
                 emit(kind, exact, rows.x + i, &b, tile, to, to_pitch, places)
             else:
                 row = rows.x + i
@@ -987,15 +999,8 @@ cdef bint reduce_plane(
                 b.large = program[LARGE] and target.kept and not program[ADJOINT] and (
                     not exact and LANES * <Py_ssize_t>sizeof(real) <= 32
                 )
-                if program[MEAN] and space.n_segments == 1 and space.alike[0] >= out:
-                    # Rows with one divisor are divided before they are written.
-                    down_counts = space.counts[1] + h - tile.low[1]
-                    i = 1
-                    while i < run.rows and planes == 1 and down_counts[i] == down_counts[0]:
-                        i += 1
-                    if i == run.rows or planes > 1:
-                        divide_box(&b, space.counts[0][d - tile.low[0]] * down_counts[0]
-                                   * space.counts[2][0])
+                if space.n_segments == 1:
+                    divide_alike(program, tile, d, h, run.rows if planes == 1 else 1, space, &b)
                 if kind == SUM and b.divisor == 0:
                     b.large = False  # `finish` reads it again
                 sweep(kind, exact, program, row, rows.pitch, &b, tile.channels, out, space,
