@@ -400,6 +400,8 @@ def program(
         elif separable:
             work = deep * high * out
         line = 0 if scatter else max(out, columns if ladder else 0)
+        if task == "forward" and channels >= NARROW and not ladder:
+            line = sizes[4]  # each result is made in its place
         if task == "argmax" and not separable:
             line = max(line, min(follow * sizes[2] * out, MOST_RUN))
         if not scatter and (channels < NARROW or padded):
