@@ -29,7 +29,7 @@ cdef inline void narrow(const bits *places, Py_ssize_t n, index *argmax) noexcep
 
 cdef inline bint any_empty(const Space *space) noexcept nogil:
     """Return whether there are windows without a tap."""
-    return space.empty[0] or space.empty[1] or space.empty[2]
+    return space.empty_high[0] + space.empty_high[1] + space.empty_high[2] > 0
 
 
 cdef void finish(
@@ -68,7 +68,7 @@ cdef void finish(
                 narrow(places + w * tile.channels, tile.channels,
                        <index *>target.argmax + at + w * target.cell)
         if empty:
-            blot_out(kind, program, tile, target, at, d, h, <index>0)
+            blot_out(kind, program, tile, target, at, d, h, space, <index>0)
         at += target.height
         places += out
 
@@ -97,12 +97,15 @@ cdef void blot_out(
     Py_ssize_t at,           # where in the target
     Py_ssize_t d,
     Py_ssize_t h,
+    const Space *space,
     index _argmax,           # only its type is used
 ) noexcept nogil:
     """Forget what was found in windows of a row that have no taps: it means nothing."""
-    cdef Py_ssize_t w, c
+    cdef Py_ssize_t w, c, low = space.empty_low[2], high = space.empty_high[2]
     cdef bint empty = clip_at(program, 0, d).count == 0 or clip_at(program, 1, h).count == 0
-    for w in range(tile.high[2] - tile.low[2]):
+    if empty:
+        low, high = 0, tile.high[2] - tile.low[2]
+    for w in range(low, high):
         if empty or clip_at(program, 2, tile.low[2] + w).count == 0:
             for c in range(tile.channels):
                 if kind == SUM:
@@ -451,7 +454,8 @@ cdef bint roll_plane(
         h += many
     if any_empty(space):
         for h in range(rows):
-            blot_out(kind, program, tile, target, at + h * out, d, tile.low[1] + h, <index>0)
+            blot_out(kind, program, tile, target, at + h * out, d, tile.low[1] + h, space,
+                     <index>0)
     return True
 
 
@@ -794,7 +798,8 @@ cdef bint reduce_upright(
             if signed:
                 mend_zeros(program, s.x, &s.b, tile, low, target.cell, target.y + s.at)
             if any_empty(space):
-                blot_out(kind, program, tile, target, s.at, s.d, s.h, <unsigned char>0)
+                blot_out(kind, program, tile, target, s.at, s.d, s.h, space,
+                         <unsigned char>0)
     return all_set(numbers(load(space.seen)))
 
 
@@ -1009,7 +1014,7 @@ cdef bint reduce_plane(
                 if empty:
                     there = target[0]
                     there.y = made
-                    blot_out(kind, program, tile, &there, 0, d, h, <index>0)
+                    blot_out(kind, program, tile, &there, 0, d, h, space, <index>0)
                 write_past(made, out * target.cell, target.y + at, &pending)
                 continue
             if kind != ARGMAX and not empty and (space.divided or not program[MEAN]):
@@ -1025,7 +1030,7 @@ cdef void set_up(
     """Unfold the windows of a tile, unless those of the last tile will do."""
     cdef int axis
     cdef Py_ssize_t w, low, high
-    cdef bint padded = program[PADDED] and not exact, whole = False, short = False
+    cdef bint padded = program[PADDED] and not exact, whole = False, short = False, side_by_side
     cdef const Py_ssize_t *taps = NULL
     for axis in range(3):
         low, high = tile.low[axis], tile.high[axis]
@@ -1038,12 +1043,15 @@ cdef void set_up(
                 return
             continue
         space.done_low[axis], space.done_high[axis] = low, high
-        space.empty[axis] = False
+        space.empty_low[axis] = space.empty_high[axis] = 0
         if axis == 2:
-            # Of narrow cells, `sweep` needs windows by themselves only where they are far apart.
-            short = (
-                program[CHANNELS] < LANES and taps[ADVANCE] < LANES and not program[TURNS]
-                and all_inside(taps, low, high)
+            # `sweep` makes one long vector of all windows that lie side by side, in whole cells, and
+            # of narrow cells, unless they are far apart.
+            side_by_side = (
+                taps[ADVANCE] == taps[PERIOD] == 1 and tile.channels == program[CHANNELS]
+            )
+            short = not program[TURNS] and all_inside(taps, low, high) and (
+                side_by_side or program[CHANNELS] < LANES and taps[ADVANCE] < LANES
             )
         whole = unfold(program, axis, low, high, padded and axis == 2, covering, short, space)
         if program[MEAN]:
@@ -1062,7 +1070,7 @@ cdef void set_up(
         space.windows[2][w].start -= space.low[2] if padded else max(0, space.low[2])
     find_segments(
         program, tile.low[2], tile.high[2] - tile.low[2],
-        taps[PARTS] == 1 and (padded or whole and program[CHANNELS] < LANES), space,
+        taps[PARTS] == 1 and (padded or short or whole and program[CHANNELS] < LANES), space,
     )
 
 

@@ -206,7 +206,8 @@ cdef struct Space:
     bits *places            # four rows
     char *stage_argmax
     Py_ssize_t line
-    bint empty[3]           # whether any window along an axis has no taps
+    Py_ssize_t[3] empty_low   # windows without taps are among these, from the tile's first on
+    Py_ssize_t[3] empty_high
     bint framed             # ROLL, SCAN: whether the stage has padding on either side
     Apart apart
     Soon[3] soon            # of the next planes: what is read, what is written, and the argmax

@@ -123,7 +123,9 @@ cdef bint unfold(
                 moved += taps[ADVANCE]
         cut_off(first, many, row[STRIDE], row[SIZE], window)
         if window.count == 0:
-            space.empty[axis] = True
+            if space.empty_high[axis] == 0:
+                space.empty_low[axis] = o - low
+            space.empty_high[axis] = o - low + 1
         if window.count != many:
             whole = False
         if padded:
