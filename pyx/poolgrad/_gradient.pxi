@@ -394,8 +394,10 @@ cdef inline void route_row(
     A vector may reach into the next cell, which is written after it; in the last windows of a row,
     into the next row, if there is more.
     """
-    cdef Py_ssize_t w, c, t, last = max(0, n if more else n - 1 - (LANES - 1) // channels)
+    cdef Py_ssize_t w, c, t, last = n
     cdef real share
+    if not more and channels % LANES:
+        last = max(0, n - 1 - (LANES - 1) // channels)
     for w in range(last):
         for t in range(taps):
             c = 0
@@ -499,50 +501,76 @@ cdef inline void route_apart_as(
     const real *dy,                    # IN: a plane
     const index *argmax,               # IN
     const Weave *woven,                # or NULL
-    real *dx,                          # OUT
+    const Tile *tile,                  # which rows of cells to write
+    real *dx,                          # OUT: a plane
 ) noexcept nogil:
-    """Write a plane of dx, each cell of which is under one window at most."""
+    """Write rows of a plane of dx, each cell of which is under one window at most."""
     cdef const Py_ssize_t *deep = forward + forward[AXES + TAPS_AT]
     cdef const Py_ssize_t *high = forward + forward[AXES + AXIS_FIELDS + TAPS_AT]
     cdef const Py_ssize_t *wide = forward + forward[AXES + 2 * AXIS_FIELDS + TAPS_AT]
-    cdef Py_ssize_t n = wide[WINDOWS], length = wide[SIZE] * channels, d, h, k, row, place
+    cdef Py_ssize_t n = wide[WINDOWS], length = wide[SIZE] * channels, d, h, k, i, place
+    cdef Py_ssize_t low = tile.low[1], end = tile.high[1], band, behind
     # To the compiler, what is stored might be part of the program.
-    cdef Py_ssize_t bands = high[WINDOWS], rows = high[TAPS], across = wide[TAPS]
+    cdef Py_ssize_t rows = high[TAPS], across = wide[TAPS], height = high[SIZE]
+    cdef Py_ssize_t rest = (length - n * across * channels) * sizeof(real)
+    cdef const real *share
+    cdef const index *which
     cdef real *to
     cdef bint more
-    cdef bint covered = covers(forward)
     # A vector that reaches behind a row must end in the next one; of one channel, it is of pairs.
-    cdef bint long_enough = covered and (n * channels >= LANES or channels == 1)
-    if not covered:
-        memset(dx, 0, deep[SIZE] * high[SIZE] * length * sizeof(real))
-    for d in range(deep[WINDOWS]):
-        for h in range(bands):
-            more = long_enough and (h < bands - 1 or deep[TAPS] == 1 and d < deep[WINDOWS] - 1)
+    cdef bint long_enough = covers(forward) and (n * channels >= LANES or channels == 1)
+    for d in range(min(tile.low[0] // deep[ADVANCE], deep[WINDOWS] - 1),
+                   min((tile.high[0] - 1) // deep[ADVANCE] + 1, deep[WINDOWS])):
+        for h in range(min(low // high[ADVANCE], high[WINDOWS] - 1),
+                       min((end - 1) // high[ADVANCE] + 1, high[WINDOWS])):
+            band = h * high[ADVANCE]
+            # Where the next windows' rows begin.
+            behind = min(end, band + high[ADVANCE] if h < high[WINDOWS] - 1 else height)
+            more = long_enough and (
+                h < high[WINDOWS] - 1 or deep[TAPS] == 1 and d < deep[WINDOWS] - 1
+            )
+            share = dy + (d * high[WINDOWS] + h) * n * channels
+            which = argmax + (d * high[WINDOWS] + h) * n * channels
             place = 0
-            for k in range(deep[TAPS]):
-                to = dx + length * ((d * deep[ADVANCE] + k) * high[SIZE] + h * high[ADVANCE])
+            for k in range(d * deep[ADVANCE], d * deep[ADVANCE] + deep[TAPS]):
+                if not tile.low[0] <= k < tile.high[0]:
+                    place += rows * across
+                    continue
+                to = dx + length * (k * height + band)
                 # Row after row: memory that is written in order is written sooner.
-                for row in range(rows):
-                    if channels == 1:
-                        route_row_of_pairs(dy, argmax, n, place, more, to)
-                    elif woven != NULL:
-                        route_row_woven(dy, argmax, n * channels, across, place, more, woven, to)
-                    else:
-                        route_row(dy, argmax, n, channels, across, place, more, to)
+                for i in range(band, band + rows):
+                    if low <= i < end:
+                        if channels == 1:
+                            route_row_of_pairs(share, which, n, place, more and i + 1 < end, to)
+                        elif woven != NULL:
+                            route_row_woven(share, which, n * channels, across, place,
+                                            more and i + 1 < end, woven, to)
+                        else:
+                            route_row(share, which, n, channels, across, place,
+                                      more and i + 1 < end, to)
+                        if rest:
+                            memset(to + n * across * channels, 0, rest)
                     place += across
                     to += length
-            dy += n * channels
-            argmax += n * channels
+                i = max(low, band + rows)
+                if i < behind:
+                    memset(dx + length * (k * height + i), 0,
+                           (behind - i) * length * sizeof(real))
+        # Planes of cells under no window.
+        i = max(tile.low[0], d * deep[ADVANCE] + deep[TAPS])
+        k = min(tile.high[0], (d + 1) * deep[ADVANCE] if d < deep[WINDOWS] - 1 else deep[SIZE])
+        for i in range(i, k):
+            memset(dx + length * (i * height + low), 0, (end - low) * length * sizeof(real))
 
 
 cdef void route_apart(
     const Py_ssize_t *forward, Py_ssize_t channels, const real *dy, const index *argmax,
-    const Weave *woven, real *dx
+    const Weave *woven, const Tile *tile, real *dx
 ) noexcept nogil:
     if channels == 1:
-        route_apart_as(forward, 1, dy, argmax, NULL, dx)
+        route_apart_as(forward, 1, dy, argmax, NULL, tile, dx)
     else:
-        route_apart_as(forward, channels, dy, argmax, woven, dx)
+        route_apart_as(forward, channels, dy, argmax, woven, tile, dx)
 
 
 cdef enum:
@@ -870,7 +898,7 @@ cdef void route_tiles(
     cdef const Py_ssize_t *taps
     cdef Spot *which = &space.which
     cdef Py_ssize_t axis, plane, planes, next_plane, many
-    cdef bint whole, apart, twos, weaves
+    cdef bint whole, in_rows, apart, twos, weaves
     cdef Weave woven
     cdef Py_ssize_t[3] windows
     cdef Py_ssize_t[3] least
@@ -894,10 +922,12 @@ cdef void route_tiles(
         one.planes = 1
         next_plane = tile.plane
         whole = (f + f[AXES + 2 * AXIS_FIELDS + TAPS_AT])[PARTS] == 1
-        for axis in range(3):
+        for axis in range(2, -1, -1):
             whole = whole and tile.low[axis] == 0 and (
                 tile.high[axis] == (p + p[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
             )
+            if axis == 2:
+                in_rows = whole and tile.channels == p[CHANNELS]
             if p[SCATTER]:
                 taps = f + f[AXES + axis * AXIS_FIELDS + TAPS_AT]
                 least[axis] = first_beyond(taps, tile.low[axis], True)
@@ -922,10 +952,10 @@ cdef void route_tiles(
             elif x == NULL:
                 if next_plane > plane:
                     continue  # it was one of four
-                if whole and apart and tile.channels == p[CHANNELS]:
+                if apart and in_rows:
                     route_apart(f, p[CHANNELS], dy + plane * which.pitch[0],
                                 saved + plane * which.pitch[0], &woven if weaves else NULL,
-                                dx + plane * target.plane)
+                                &tile, dx + plane * target.plane)
                     continue
                 if twos and (tile.high[2] - tile.low[2]) * target.cell == target.height:
                     route_twos(f, dy + plane * which.pitch[0], saved + plane * which.pitch[0],

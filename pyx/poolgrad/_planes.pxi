@@ -67,7 +67,7 @@ cdef void finish(
             for w in range(width):
                 narrow(places + w * tile.channels, tile.channels,
                        <index *>target.argmax + at + w * target.cell)
-        if empty:
+        if empty and (kind == SUM or kind == ARGMAX):
             blot_out(kind, program, tile, target, at, d, h, space, <index>0)
         at += target.height
         places += out

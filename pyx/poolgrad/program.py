@@ -258,6 +258,14 @@ def program(
         and width.windows * channels >= LEAST_LONE
         and axes[2].stride * min(channels, NARROW) <= PIECE
     )
+    # Gradients of a maximum of wide cells that `route_apart` makes.
+    side_by_side = (
+        task == "route"
+        and channels >= NARROW
+        and all(axis.plain and axis.dilation == 1 and axis.before == 0 for axis in axes)
+        and all(a.kernel <= a.stride and (a.output - 1) * a.stride + a.kernel <= a.size for a in axes)
+        and axes[2].kernel == axes[2].stride
+    )
     # What finds an argmax again is done as its forward is.
     windows = (axes[0].windows, axes[1].windows, axes[2].windows)
     rolls = channels == 1 and _rolls(windows if task == "search" else sides)
@@ -287,7 +295,7 @@ def program(
             singly = program(axes, planes, 1, itemsize, task, divisors, together_too=False)
         if singly is not None or most <= MOST_CELLS:
             together, planes, channels = planes, 1, MOST_TOGETHER
-    scatter = routes and not roll and (channels < NARROW or many_looks)
+    scatter = routes and not roll and (channels < NARROW or many_looks or side_by_side)
     own = _own(depth, height)
     large = LARGE
     if scan or (divisors is None and width.windows * max(1, channels) >= LEAST_PUT):
