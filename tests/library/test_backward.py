@@ -391,3 +391,32 @@ def test_several_threads_keep_twice_as_much_in_the_caches(monkeypatch):
         assert program.finer(2)[PAST_AT] == (not kept)
         for num_threads in (1, 2):
             assert_same_bits(past.backward(dy, num_threads=num_threads), dx)
+
+
+APART = [
+    ((2, 101, 95, 48), (3, 4), (4, 4)),
+    ((1, 130, 96, 24), (2, 2), (2, 2)),
+    ((1, 9, 50, 53, 40), (2, 3, 2), (3, 3, 2)),
+    ((3, 5000, 17), (7,), (7,)),
+]
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "kernel", "stride"), APART)
+def test_windows_that_share_no_cell_write_each_once(shape, kernel, stride, dtype, num_threads):
+    rng = np.random.default_rng(0)
+    spatial = tuple((n - k) // s + 1 for n, k, s in zip(shape[1:-1], kernel, stride, strict=True))
+    windows = (shape[0], *spatial, shape[-1])
+    dy = rng.standard_normal(windows).astype(dtype)
+    argmax = rng.integers(0, np.prod(kernel), windows).astype(np.uint8)
+    expected = np.zeros(shape, dtype)
+    where = list(np.indices(windows))
+    for axis, tap in enumerate(np.unravel_index(argmax, kernel)):
+        where[1 + axis] = where[1 + axis] * stride[axis] + tap
+    expected[tuple(where)] = dy
+    out = np.full(shape, np.nan, dtype)
+    pg.max_pool_backward(
+        dy, shape, kernel, stride=stride, argmax=argmax, out=out, num_threads=num_threads
+    )
+    assert_same_bits(out, expected)
