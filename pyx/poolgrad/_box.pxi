@@ -852,7 +852,8 @@ cdef inline void apart_as(
     if b.pitch[2] == 1 and apart_ahead_as(kind, care, past, x, b, hop, n, run, y, places):
         return
     if b.pitch[2] > 1 and (
-        hop > 2 or b.pitch[2] > MOST_PICKED or kind != ARGMAX and b.count[0] * b.count[1] == 1
+        hop > 2 or b.pitch[2] > MOST_PICKED
+        or kind != ARGMAX and b.count[0] * b.count[1] == 1 and b.pitch[2] > 2
     ):
         if b.count[0] == 1 and b.count[1] == 2 and b.count[2] == 2:
             cell_by_cell_as(kind, care, 1, 2, 2, x, b, hop, n, run, y, places)
@@ -860,6 +861,8 @@ cdef inline void apart_as(
             cell_by_cell_as(kind, care, 1, 3, 3, x, b, hop, n, run, y, places)
         elif b.count[0] == b.count[1] == 1 and b.count[2] == 3:
             cell_by_cell_as(kind, care, 1, 1, 3, x, b, hop, n, run, y, places)
+        elif b.count[0] == b.count[1] == 1 and b.count[2] == 2:
+            cell_by_cell_as(kind, care, 1, 1, 2, x, b, hop, n, run, y, places)
         else:
             cell_by_cell_as(kind, care, b.count[0], b.count[1], b.count[2], x, b, hop, n, run, y,
                             places)

@@ -56,15 +56,15 @@ LEAST_PUT: Final = 256
 #: Windows that a cell may be under, and still look for what they route to it.
 MOST_LOOKS: Final = 12
 
-#: Windows that a cell may be under, and of planes of one channel they look for it nevertheless.
-FEW_LOOKS: Final = 4
-
 #: Windows that an element is in, on average, and they still look out for NaNs one by one.
 MOST_VISITS: Final = 2.5
 
 #: Taps of windows, two apart and not dilated, whose argmax a forward finds by `apart` even in short
 #: rows, of less than NARROW.
 FEW_TAPS: Final = 9
+
+#: Taps from which on the argmax of windows apart is found by planes together.
+MANY_TAPS: Final = 16
 
 #: Planes of one channel are made together, 16 at a time, if there are so many of so few cells.
 MOST_TOGETHER: Final = 16
@@ -272,11 +272,10 @@ def program(
     roll = rolls and _rolls(sides) and not (routes and many_looks)
     scan = task == "forward" and divisors is None and channels == 1 and _scans(sides, itemsize)
     upright = task == "forward" and not whole and _upright(sides, channels, divisors is None)
-    # Windows that scatter a saved argmax, as few of them do as well as many, and those that
-    # `apart` makes by the vector are best left where they are.
-    alone = whole or lone or rolls or scan or upright
-    alone = alone or (task == "route" and (many_looks or looks <= FEW_LOOKS))
-    few = windows[2].windows < NARROW
+    # Windows that scatter a saved argmax, and those that `apart` makes by the vector, are best left
+    # where they are.
+    alone = whole or lone or rolls or scan or upright or task == "route"
+    few = windows[2].windows < NARROW or prod(s.taps for s in windows) >= MANY_TAPS
     if task == "argmax" and forward:
         # Gradients that search for it would rather have them together.
         few = few and not (
