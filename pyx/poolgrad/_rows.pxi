@@ -599,7 +599,7 @@ cdef void sweep(
     space.divided = False
     # Vectors of windows apart come first: they read rows in order, and the rest finds them near.
     for k in range(2 * space.n_segments):
-        segment = space.segments + k % space.n_segments
+        segment = space.segments + (k if k < space.n_segments else k - space.n_segments)
         window = &segment.window
         few = picks(segment, channels) and channels == y_pitch == pitch and not program[LADDER]
         if (few or channels == y_pitch == pitch == segment.every == 1 and (
