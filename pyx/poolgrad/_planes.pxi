@@ -1045,8 +1045,8 @@ cdef void set_up(
         space.done_low[axis], space.done_high[axis] = low, high
         space.empty_low[axis] = space.empty_high[axis] = 0
         if axis == 2:
-            # `sweep` makes one long vector of all windows that lie side by side, in whole cells, and
-            # of narrow cells, unless they are far apart.
+            # `sweep` makes one long vector of windows that lie side by side, of whole cells, and
+            # of narrow cells unless they are far apart.
             side_by_side = (
                 taps[ADVANCE] == taps[PERIOD] == 1 and tile.channels == program[CHANNELS]
             )

@@ -263,7 +263,9 @@ def program(
         task == "route"
         and channels >= NARROW
         and all(axis.plain and axis.dilation == 1 and axis.before == 0 for axis in axes)
-        and all(a.kernel <= a.stride and (a.output - 1) * a.stride + a.kernel <= a.size for a in axes)
+        and all(
+            a.kernel <= a.stride and (a.output - 1) * a.stride + a.kernel <= a.size for a in axes
+        )
         and axes[2].kernel == axes[2].stride
     )
     # What finds an argmax again is done as its forward is.
