@@ -364,13 +364,11 @@ cdef inline void route_row_of_pairs(
     A row shorter than a vector reaches into the next one, which is written after it; if there is
     none, it is made with the end of the one before, and copied.
     """
-    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t i = 0, last = n - LANES if n >= LANES or not more else n
     cdef vec v, one, two
     cdef real[32] both  # two vectors, of up to 16 elements
     while i < n:
-        # The last vector may overlap the one before.
-        if n >= LANES or not more:
-            i = min(i, n - LANES)
+        i = min(i, last)  # the last vector may overlap the one before
         v = load(dy + i)
         # 0 is added, here too: then no -0.0 is left.
         one = add_where(points_at(argmax + i, place), v, splat(0))
