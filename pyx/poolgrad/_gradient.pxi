@@ -506,59 +506,41 @@ cdef inline void route_apart_as(
     cdef const Py_ssize_t *deep = forward + forward[AXES + TAPS_AT]
     cdef const Py_ssize_t *high = forward + forward[AXES + AXIS_FIELDS + TAPS_AT]
     cdef const Py_ssize_t *wide = forward + forward[AXES + 2 * AXIS_FIELDS + TAPS_AT]
-    cdef Py_ssize_t n = wide[WINDOWS], length = wide[SIZE] * channels, d, h, k, i, place
-    cdef Py_ssize_t low = tile.low[1], end = tile.high[1], band, behind
     # To the compiler, what is stored might be part of the program.
-    cdef Py_ssize_t rows = high[TAPS], across = wide[TAPS], height = high[SIZE]
-    cdef Py_ssize_t rest = (length - n * across * channels) * sizeof(real)
-    cdef const real *share
-    cdef const index *which
+    cdef Py_ssize_t height = high[SIZE], bands = high[WINDOWS], rows = high[TAPS]
+    cdef Py_ssize_t across = wide[TAPS], n = wide[WINDOWS] * channels, every = high[ADVANCE]
+    cdef Py_ssize_t length = wide[SIZE] * channels, rest = length - n * across
+    cdef Py_ssize_t low = tile.low[1], end = tile.high[1], windows = deep[WINDOWS] * bands
+    cdef Py_ssize_t i, k, d, h, w, tap, place
     cdef real *to
-    cdef bint more
+    cdef bint inside, more
     # A vector that reaches behind a row must end in the next one; of one channel, it is of pairs.
-    cdef bint long_enough = covers(forward) and (n * channels >= LANES or channels == 1)
-    for d in range(min(tile.low[0] // deep[ADVANCE], deep[WINDOWS] - 1),
-                   min((tile.high[0] - 1) // deep[ADVANCE] + 1, deep[WINDOWS])):
-        for h in range(min(low // high[ADVANCE], high[WINDOWS] - 1),
-                       min((end - 1) // high[ADVANCE] + 1, high[WINDOWS])):
-            band = h * high[ADVANCE]
-            # Where the next windows' rows begin.
-            behind = min(end, band + high[ADVANCE] if h < high[WINDOWS] - 1 else height)
-            more = long_enough and (
-                h < high[WINDOWS] - 1 or deep[TAPS] == 1 and d < deep[WINDOWS] - 1
-            )
-            share = dy + (d * high[WINDOWS] + h) * n * channels
-            which = argmax + (d * high[WINDOWS] + h) * n * channels
-            place = 0
-            for k in range(d * deep[ADVANCE], d * deep[ADVANCE] + deep[TAPS]):
-                if not tile.low[0] <= k < tile.high[0]:
-                    place += rows * across
-                    continue
-                to = dx + length * (k * height + band)
-                # Row after row: memory that is written in order is written sooner.
-                for i in range(band, band + rows):
-                    if low <= i < end:
-                        if channels == 1:
-                            route_row_of_pairs(share, which, n, place, more and i + 1 < end, to)
-                        elif woven != NULL:
-                            route_row_woven(share, which, n * channels, across, place,
-                                            more and i + 1 < end, woven, to)
-                        else:
-                            route_row(share, which, n, channels, across, place,
-                                      more and i + 1 < end, to)
-                        if rest:
-                            memset(to + n * across * channels, 0, rest)
-                    place += across
-                    to += length
-                i = max(low, band + rows)
-                if i < behind:
-                    memset(dx + length * (k * height + i), 0,
-                           (behind - i) * length * sizeof(real))
-        # Planes of cells under no window.
-        i = max(tile.low[0], d * deep[ADVANCE] + deep[TAPS])
-        k = min(tile.high[0], (d + 1) * deep[ADVANCE] if d < deep[WINDOWS] - 1 else deep[SIZE])
-        for i in range(i, k):
-            memset(dx + length * (i * height + low), 0, (end - low) * length * sizeof(real))
+    cdef bint long_enough = covers(forward) and (n >= LANES or channels == 1)
+    for k in range(tile.low[0], tile.high[0]):
+        d = k // deep[ADVANCE]
+        inside = d < deep[WINDOWS] and k - d * deep[ADVANCE] < deep[TAPS]
+        h, tap = low // every, low % every
+        # Row after row: memory that is written in order is written sooner.
+        for i in range(low, end):
+            to = dx + (k * height + i) * length
+            if inside and h < bands and tap < rows:
+                w = d * bands + h
+                place = ((k - d * deep[ADVANCE]) * rows + tap) * across
+                more = long_enough and i + 1 < end and w + 1 < windows
+                if channels == 1:
+                    route_row_of_pairs(dy + w * n, argmax + w * n, n, place, more, to)
+                elif woven != NULL:
+                    route_row_woven(dy + w * n, argmax + w * n, n, across, place, more, woven, to)
+                else:
+                    route_row(dy + w * n, argmax + w * n, wide[WINDOWS], channels, across, place,
+                              more, to)
+                if rest:
+                    memset(to + n * across, 0, rest * sizeof(real))
+            else:
+                memset(to, 0, length * sizeof(real))
+            tap += 1
+            if tap == every:
+                h, tap = h + 1, 0
 
 
 cdef void route_apart(
