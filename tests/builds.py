@@ -121,6 +121,18 @@ SELDOM = [
         (24, 2, 6, "channels_last", "rare"),
         (21, 2, 17, "channels_last", "normal"),
     )
+] + [  # and short rows of pairs, the first of which is a thread's only ones
+    Case(
+        cells=(6, 10),
+        channels=1,
+        kernel_size=(2, 2),
+        stride=(2, 2),
+        padding=(0, 0),
+        dilation=(1, 1),
+        output_size=(3, 5),
+        layout="channels_last",
+        values="normal",
+    )
 ]
 
 

@@ -932,7 +932,8 @@ cdef void route_tiles(
             elif x == NULL:
                 if next_plane > plane:
                     continue  # it was one of four
-                if apart and in_rows:
+                # Rows of less than a vector need those around them.
+                if apart and in_rows and (whole or p[CHANNELS] > 1 or windows[2] >= LANES):
                     route_apart(f, p[CHANNELS], dy + plane * which.pitch[0],
                                 saved + plane * which.pitch[0], &woven if weaves else NULL,
                                 &tile, dx + plane * target.plane)
