@@ -88,52 +88,56 @@ def draw_case(integer, choice):
 
 
 # What is seldom drawn: large windows of one channel, a cell apart, in rows of 16 and more ...
-SELDOM = [
-    Case(
-        cells=(30, width),
-        channels=3,
-        kernel_size=(9, 7),
-        stride=(1, 1),
-        padding=(4, 3),
-        dilation=(1, 1),
-        output_size=(7, 9),
-        layout="channels_first",
-        values=values,
-    )
-    for width, values in ((17, "normal"), (40, "ties"), (79, "rare"))
-] + [  # and planes whose rows of windows go on in the next plane
-    Case(
-        cells=(6, width),
-        channels=channels,
-        kernel_size=(kernel, kernel),
-        stride=(kernel, 2),
-        padding=(0, 0),
-        dilation=(1, 1),
-        output_size=(3, width // 2),
-        layout=layout,
-        values=values,
-        batch=9,
-    )
-    for width, kernel, channels, layout, values in (
-        (18, 2, 4, "channels_first", "rare"),
-        (33, 2, 9, "channels_first", "ties"),
-        (40, 3, 5, "channels_first", "rare"),
-        (24, 2, 6, "channels_last", "rare"),
-        (21, 2, 17, "channels_last", "normal"),
-    )
-] + [  # and short rows of pairs, the first of which is a thread's only ones
-    Case(
-        cells=(6, 10),
-        channels=1,
-        kernel_size=(2, 2),
-        stride=(2, 2),
-        padding=(0, 0),
-        dilation=(1, 1),
-        output_size=(3, 5),
-        layout="channels_last",
-        values="normal",
-    )
-]
+SELDOM = (
+    [
+        Case(
+            cells=(30, width),
+            channels=3,
+            kernel_size=(9, 7),
+            stride=(1, 1),
+            padding=(4, 3),
+            dilation=(1, 1),
+            output_size=(7, 9),
+            layout="channels_first",
+            values=values,
+        )
+        for width, values in ((17, "normal"), (40, "ties"), (79, "rare"))
+    ]
+    + [  # and planes whose rows of windows go on in the next plane
+        Case(
+            cells=(6, width),
+            channels=channels,
+            kernel_size=(kernel, kernel),
+            stride=(kernel, 2),
+            padding=(0, 0),
+            dilation=(1, 1),
+            output_size=(3, width // 2),
+            layout=layout,
+            values=values,
+            batch=9,
+        )
+        for width, kernel, channels, layout, values in (
+            (18, 2, 4, "channels_first", "rare"),
+            (33, 2, 9, "channels_first", "ties"),
+            (40, 3, 5, "channels_first", "rare"),
+            (24, 2, 6, "channels_last", "rare"),
+            (21, 2, 17, "channels_last", "normal"),
+        )
+    ]
+    + [  # and short rows of pairs, the first of which is a thread's only ones
+        Case(
+            cells=(6, 10),
+            channels=1,
+            kernel_size=(2, 2),
+            stride=(2, 2),
+            padding=(0, 0),
+            dilation=(1, 1),
+            output_size=(3, 5),
+            layout="channels_last",
+            values="normal",
+        )
+    ]
+)
 
 
 def drawn(many):

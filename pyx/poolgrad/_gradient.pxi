@@ -878,7 +878,7 @@ cdef void route_tiles(
     cdef const Py_ssize_t *taps
     cdef Spot *which = &space.which
     cdef Py_ssize_t axis, plane, planes, next_plane, many
-    cdef bint whole, in_rows, apart, twos, weaves
+    cdef bint whole, full, apart, twos, weaves
     cdef Weave woven
     cdef Py_ssize_t[3] windows
     cdef Py_ssize_t[3] least
@@ -902,16 +902,16 @@ cdef void route_tiles(
         one.planes = 1
         next_plane = tile.plane
         whole = (f + f[AXES + 2 * AXIS_FIELDS + TAPS_AT])[PARTS] == 1
-        for axis in range(2, -1, -1):
-            whole = whole and tile.low[axis] == 0 and (
+        for axis in range(3):
+            full = tile.low[axis] == 0 and (
                 tile.high[axis] == (p + p[AXES + axis * AXIS_FIELDS + TAPS_AT])[WINDOWS]
             )
-            if axis == 2:
-                in_rows = whole and tile.channels == p[CHANNELS]
+            whole = whole and full
             if p[SCATTER]:
                 taps = f + f[AXES + axis * AXIS_FIELDS + TAPS_AT]
                 least[axis] = first_beyond(taps, tile.low[axis], True)
                 most[axis] = first_beyond(taps, tile.high[axis], False)
+        full = full and tile.channels == p[CHANNELS]  # rows are
         for plane in range(tile.plane, tile.plane + tile.planes):
             if not p[SCATTER]:
                 set_up(p, &tile, False, True, space)
@@ -933,7 +933,7 @@ cdef void route_tiles(
                 if next_plane > plane:
                     continue  # it was one of four
                 # Rows of less than a vector need those around them.
-                if apart and in_rows and (whole or p[CHANNELS] > 1 or windows[2] >= LANES):
+                if apart and full and (whole or p[CHANNELS] > 1 or windows[2] >= LANES):
                     route_apart(f, p[CHANNELS], dy + plane * which.pitch[0],
                                 saved + plane * which.pitch[0], &woven if weaves else NULL,
                                 &tile, dx + plane * target.plane)

@@ -67,7 +67,7 @@ cdef void finish(
             for w in range(width):
                 narrow(places + w * tile.channels, tile.channels,
                        <index *>target.argmax + at + w * target.cell)
-        if empty and (kind == SUM or kind == ARGMAX):
+        if empty:
             blot_out(kind, program, tile, target, at, d, h, space, <index>0)
         at += target.height
         places += out
@@ -102,7 +102,10 @@ cdef void blot_out(
 ) noexcept nogil:
     """Forget what was found in windows of a row that have no taps: it means nothing."""
     cdef Py_ssize_t w, c, low = space.empty_low[2], high = space.empty_high[2]
-    cdef bint empty = clip_at(program, 0, d).count == 0 or clip_at(program, 1, h).count == 0
+    cdef bint empty
+    if kind != SUM and kind != ARGMAX:
+        return
+    empty = clip_at(program, 0, d).count == 0 or clip_at(program, 1, h).count == 0
     if empty:
         low, high = 0, tile.high[2] - tile.low[2]
     for w in range(low, high):
@@ -110,7 +113,7 @@ cdef void blot_out(
             for c in range(tile.channels):
                 if kind == SUM:
                     target.y[at + w * target.cell + c] = 0
-                elif kind == ARGMAX:
+                else:
                     (<index *>target.argmax)[at + w * target.cell + c] = <index>-1
 
 

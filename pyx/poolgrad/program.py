@@ -250,11 +250,12 @@ def program(
     most = max(prod(axis.size for axis in axes), prod(axis.output for axis in axes))
     # Averages of whole planes.
     whole = divisors is not None and most <= MOST_CELLS and all(a.whole for a in axes)
+    share_none = all(a.plain and a.dilation == 1 and a.kernel <= a.stride for a in axes)
     # Gradients of averages that share no cell.
     lone = (
         task == "adjoint"
         and not whole
-        and all(axis.plain and axis.kernel <= axis.stride and axis.dilation == 1 for axis in axes)
+        and share_none
         and width.windows * channels >= LEAST_LONE
         and axes[2].stride * min(channels, NARROW) <= PIECE
     )
@@ -262,10 +263,8 @@ def program(
     side_by_side = (
         task == "route"
         and channels >= NARROW
-        and all(axis.plain and axis.dilation == 1 and axis.before == 0 for axis in axes)
-        and all(
-            a.kernel <= a.stride and (a.output - 1) * a.stride + a.kernel <= a.size for a in axes
-        )
+        and share_none
+        and all(a.before == 0 and (a.output - 1) * a.stride + a.kernel <= a.size for a in axes)
         and axes[2].kernel == axes[2].stride
     )
     # What finds an argmax again is done as its forward is.
